@@ -1,0 +1,145 @@
+"""The last check on every command: finite, then position, velocity and acceleration limits, along the command history.
+
+The robot node and the simulated envs use the same functions, so a policy trains under the limits that it will meet.
+A command sequence that is legal and can stop in time passes unchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sealegs_contract.errors import SpecError
+from sealegs_contract.robot import RobotProfile
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class JointLimits:
+    """Limits as arrays (J,): rad, rad/s, rad/s^2."""
+
+    position_min: FloatArray
+    position_max: FloatArray
+    velocity_max: FloatArray
+    acceleration_max: FloatArray
+
+    @classmethod
+    def from_profile(cls, robot: RobotProfile) -> JointLimits:
+        return cls(
+            np.array([j.position_min_rad for j in robot.joints]),
+            np.array([j.position_max_rad for j in robot.joints]),
+            np.array([j.velocity_max_rad_s for j in robot.joints]),
+            np.array([j.acceleration_max_rad_s2 for j in robot.joints]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GuardStep:
+    """One guarded command. Arrays are (..., J); `finite` is (...). `limited` marks joints whose target was changed."""
+
+    position: FloatArray
+    velocity: FloatArray
+    limited: BoolArray
+    finite: BoolArray
+
+
+def braking_velocity(distance: FloatArray, acceleration_max: FloatArray, period_s: float) -> FloatArray:
+    """Largest speed from which a joint, moving once more and then slowing by a*dt each period, stops within `distance`.
+
+    With u = a dt^2 and step x = v dt, the stop covers x + (x-u) + ... + (x-nu) = (n+1) x - u n(n+1)/2, n = floor(x/u).
+    Solved for x: n = floor((sqrt(1 + 8 d/u) - 1) / 2),  x = (d + u n(n+1)/2) / (n+1).
+    A negative distance (outside the limit) gives the negative: move inward.
+    """
+    u = acceleration_max * period_s**2
+    d = np.abs(distance)
+    n = np.floor((np.sqrt(1.0 + 8.0 * d / u) - 1.0) / 2.0)
+    step = (d + u * n * (n + 1.0) / 2.0) / (n + 1.0)
+    return np.sign(distance) * step / period_s
+
+
+def limit_command(
+    target: FloatArray, position: FloatArray, velocity: FloatArray, limits: JointLimits, period_s: float
+) -> GuardStep:
+    """The next command towards `target`, given the last command's `position` and `velocity`; all (..., J).
+
+    A row of `target` that holds NaN or Inf is rejected whole, before any clamping: that robot decelerates to a stop.
+    Otherwise  v = (clip(target) - position) / dt, limited to +-v_max, to the previous v +- a_max dt, and to the speed
+    from which it can still stop before the position limits. Where these contradict each other (a start outside the
+    limits or too fast), stopping in time yields to the acceleration limit, and the command moves inward.
+    """
+    finite = np.isfinite(target).all(axis=-1)
+    wanted = np.where(finite[..., None], np.clip(target, limits.position_min, limits.position_max), position)
+    v = np.where(finite[..., None], (wanted - position) / period_s, 0.0)
+    v = np.clip(v, -limits.velocity_max, limits.velocity_max)
+    upper = braking_velocity(limits.position_max - position, limits.acceleration_max, period_s)
+    lower = -braking_velocity(position - limits.position_min, limits.acceleration_max, period_s)
+    v = np.clip(v, lower, upper)
+    reach = limits.acceleration_max * period_s
+    v = np.clip(v, velocity - reach, velocity + reach)
+    v = np.clip(v, -limits.velocity_max, limits.velocity_max)
+    command = position + v * period_s
+    # Rounding may leave a command a few ulp outside; a start outside must still be allowed to move inward.
+    command = np.clip(command, np.minimum(limits.position_min, position), np.maximum(limits.position_max, position))
+    limited = ~finite[..., None] | ~np.isclose(command, target, rtol=0.0, atol=1e-9)
+    return GuardStep(command, v, limited, finite)
+
+
+class Guard:
+    """`limit_command` with its history. One per robot; `batch` > 0 keeps that many histories at once.
+
+    Not armed until `reset` gives it a measured pose: there is no default pose to slam to.
+    """
+
+    def __init__(self, limits: JointLimits, period_s: float, batch: int = 0) -> None:
+        self.limits = limits
+        self.period_s = period_s
+        self._shape = (batch, len(limits.position_min)) if batch else (len(limits.position_min),)
+        self._position: FloatArray | None = None
+        self._velocity = np.zeros(self._shape)
+        self.rejected = 0
+        self.limited = 0
+
+    @property
+    def position(self) -> FloatArray:
+        """Last command, rad."""
+        if self._position is None:
+            raise SpecError("the guard has no pose yet: call reset(measured_position) first")
+        return self._position
+
+    @property
+    def velocity(self) -> FloatArray:
+        """Velocity of the last command, rad/s."""
+        return self._velocity
+
+    def reset(self, measured: FloatArray, rows: NDArray | slice | None = None) -> None:
+        """Start from the measured position (J,) or (batch, J) rad, at rest. `rows` picks histories of a batch."""
+        measured = np.asarray(measured, dtype=np.float64)
+        if not np.isfinite(measured).all():
+            raise SpecError(f"the guard cannot start from a pose that is not finite: {measured.tolist()}")
+        if rows is None:
+            self._position = np.broadcast_to(measured, self._shape).copy()
+            self._velocity = np.zeros(self._shape)
+            return
+        position = self.position.copy()
+        velocity = self._velocity.copy()
+        position[rows], velocity[rows] = measured, 0.0
+        self._position, self._velocity = position, velocity
+
+    def __call__(self, target: FloatArray) -> GuardStep:
+        """Next command towards `target`; remembers it as history."""
+        target = np.asarray(target, dtype=np.float64)
+        if target.shape != self._shape:
+            raise SpecError(f"the guard expects targets of shape {self._shape}, got {target.shape}")
+        step = limit_command(target, self.position, self._velocity, self.limits, self.period_s)
+        self._position, self._velocity = step.position, step.velocity
+        self.rejected += int(np.count_nonzero(~step.finite))
+        self.limited += int(np.count_nonzero(step.limited.any(axis=-1) & step.finite))
+        return step
+
+    def stop(self) -> GuardStep:
+        """Decelerate towards rest within the limits."""
+        return self(np.full(self._shape, np.nan) if self._velocity.any() else self.position)

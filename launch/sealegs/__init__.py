@@ -1,0 +1,1 @@
+"""The `sealegs` command: sits on top of all packages and imports them lazily."""

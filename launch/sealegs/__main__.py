@@ -1,0 +1,5 @@
+"""`python -m sealegs`."""
+
+from sealegs.cli import entry_point
+
+entry_point()

@@ -1,0 +1,138 @@
+"""`sealegs VERB ...`: finds the verb's module, reads its options, and turns errors into one line.
+
+Only the chosen verb's module is imported, so help answers at once and a robot without torch can run what it needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    # verb: (module in sealegs.commands, one line of help), in the order of the main job
+    "demo": ("demo", "run the main job end to end: collect, label, learn, export, drive the robot over ROS 2"),
+    "test": ("test", "run the test suite (from a checkout)"),
+    "doctor": ("doctor", "say what this machine has and lacks, with the fix for each"),
+    "collect": ("collect", "write simulated episodes as bags, faster than real time and without DDS"),
+    "import": ("import_", "turn bags into a dataset (LeRobot v3 layout)"),
+    "info": ("info", "show a bag, dataset, bundle or checkpoint"),
+    "judge train": ("judge_train", "train the embedded judge in simulation"),
+    "judge evaluate": ("judge_evaluate", "measure a judge against true progress"),
+    "label": ("label", "ask a judge for preferences on pairs of frames of a dataset"),
+    "reward": ("reward", "learn a reward from labels and write it beside the dataset as a sidecar"),
+    "train": ("train", "train a policy from a dataset"),
+    "evaluate": ("evaluate", "run a policy in simulation and report success with its interval"),
+    "export": ("export", "turn a checkpoint into a signed ONNX bundle"),
+    "verify": ("verify", "check a bundle's signature and digests"),
+    "launch": ("launch", "run a ROS 2 launch file (XML) where only pip is installed"),
+    "drive": ("drive", "run closed-loop episodes of a bundle over ROS 2 against the simulated robot node"),
+    "view": ("view", "look at a task in the simulator, with a scripted or trained policy"),
+    "report": ("report", "write one self-contained HTML page about a run"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit code (0 fine, 1 our fault, 2 something the user can mend)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    if not arguments or arguments[0] in {"-h", "--help", "help"}:
+        print(usage())
+        return 0
+    if arguments[0] in {"-V", "--version"}:
+        from importlib.metadata import version
+
+        print(f"sealegs {version('sealegs')}")
+        return 0
+    words = 2 if " ".join(arguments[:2]) in COMMANDS else 1
+    verb = " ".join(arguments[:words])
+    if verb not in COMMANDS:
+        return _fail(f"unknown command {verb!r}; {_suggestion(verb)}")
+    return _run_verb(verb, arguments[words:], debug)
+
+
+def _run_verb(verb: str, arguments: list[str], debug: bool) -> int:
+    from sealegs_contract.errors import SealegsError
+
+    try:
+        import tyro
+
+        module = importlib.import_module(f"sealegs.commands.{COMMANDS[verb][0]}")
+        config = tyro.cli(module.Config, args=arguments, prog=f"sealegs {verb}", description=module.__doc__)
+        return int(module.run(config) or 0)
+    except SealegsError as error:
+        if debug:
+            traceback.print_exc()
+        return _fail(str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        if debug:
+            traceback.print_exc()
+        return _fail(
+            f"{error}; install what this verb needs, for example: pip install 'sealegs[{_extra_of(error.name or '')}]'"
+        )
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        return _fail(f"internal error: {type(error).__name__}: {error} (run again with --debug for the traceback)", 1)
+
+
+def usage() -> str:
+    """The page that `sealegs --help` prints."""
+    width = max(map(len, COMMANDS))
+    verbs = "\n".join(f"  {verb:<{width}}  {summary}" for verb, (_, summary) in COMMANDS.items())
+    return (
+        "usage: sealegs VERB [options]\n\nFrom robot logs without rewards to a policy running safely on the robot.\n\n"
+        f"{verbs}\n\n`sealegs VERB --help` shows a verb's options; --debug shows tracebacks; --version the version."
+    )
+
+
+def _suggestion(verb: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(verb, COMMANDS, n=1)
+    return f"did you mean {close[0]!r}?" if close else "`sealegs --help` lists them"
+
+
+_EXTRAS = {
+    "mujoco": "sim",
+    "gymnasium": "sim",
+    "rclpy": "ros",
+    "onnxruntime": "runtime",
+    "cryptography": "runtime",
+}
+
+
+def _extra_of(module: str) -> str:
+    root = module.split(".")[0]
+    return "ros" if root.endswith("_msgs") else _EXTRAS.get(root, "learning")
+
+
+def _fail(message: str, code: int = 2) -> int:
+    print(f"sealegs: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def entry_point() -> None:
+    """Console script."""
+    # A closed pipe (`sealegs info x | head`) is no error worth a traceback.
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    entry_point()

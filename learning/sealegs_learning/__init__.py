@@ -1,0 +1,1 @@
+"""Datasets, judges, rewards, learners and evaluation."""
