@@ -63,6 +63,10 @@ class LaunchError(SealegsError):
     """A launch file uses what is not supported, or one of its processes cannot start."""
 
 
+class ReportError(SealegsError):
+    """A run folder, its summary or a results file is missing or malformed."""
+
+
 class MachineError(SealegsError):
     """This machine lacks something (a library, a display, a port); the message says how to get it."""
 
