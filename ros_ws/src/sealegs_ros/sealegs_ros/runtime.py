@@ -1,0 +1,146 @@
+"""`run_node`: the one `main` of every node. Starts rclpy, spins, stops cleanly, and turns errors into one line.
+
+Exit codes: 0 after SIGINT, SIGTERM or `rclpy.shutdown()`; 2 for what the user can mend (a SealegsError); 1 for the
+rest.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import rclpy
+from rclpy._rclpy_pybind11 import RCLError
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.task import Future
+from rclpy.timer import Timer
+
+from sealegs_contract.errors import BackendError, SealegsError
+
+# Python hands the interpreter lock over every 5 ms by default: a busy thread would delay a 20 ms tick by that much.
+THREAD_SWITCH_S = 0.0005
+SPIN_S = 3600.0
+
+
+def run_node(make_node: Callable[[], Any], arguments: Sequence[str] | None = None) -> int:
+    """Make one node, spin it until asked to stop, and return the exit code.
+
+    `make_node` is called after rclpy has started. A node may offer `close()`: it runs once, whatever ended the
+    spinning, while the node still exists, with SIGINT and SIGTERM ignored so that a second Ctrl-C cannot cut it short.
+    """
+    rclpy.init(args=list(sys.argv if arguments is None else arguments))
+    sys.setswitchinterval(THREAD_SWITCH_S)
+    node: Any = None
+    code = 0
+    try:
+        node = make_node()
+        _spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except SealegsError as error:
+        code = _report(error)
+    except RCLError:
+        # A shutdown in mid-call invalidates handles; with a live context it is a real error.
+        if rclpy.ok():
+            traceback.print_exc()
+            code = 1
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        code = max(code, _close(node))
+        rclpy.try_shutdown()
+    return code
+
+
+def _spin(node: Node) -> None:
+    """Spin on an EventsExecutor, which costs half the CPU of the default one; its own `spin()` hangs in the wheels."""
+    from rclpy.experimental.events_executor import EventsExecutor
+
+    executor = EventsExecutor()
+    executor.add_node(node)
+    never: Future = Future()
+    try:
+        while rclpy.ok():
+            executor.spin_until_future_complete(never, timeout_sec=SPIN_S)
+    finally:
+        executor.shutdown()
+
+
+def _close(node: Any) -> int:
+    if node is None:
+        return 0
+    try:
+        if hasattr(node, "close"):
+            node.close()
+        node.destroy_node()
+    except SealegsError as error:
+        return _report(error)
+    except RCLError:
+        if rclpy.ok():
+            traceback.print_exc()
+            return 1
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _report(error: SealegsError) -> int:
+    print(f"sealegs: error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    if os.environ.get("SEALEGS_DEBUG"):
+        traceback.print_exception(error)
+    return error.exit_code
+
+
+def steady_timer(node: Node, period_s: float, callback: Callable[[], None]) -> Timer:
+    """A timer on the steady clock: system or simulated time may jump, the control loop must not.
+
+    `callback` is wrapped in a zero-argument closure, which the EventsExecutor requires.
+    """
+    return node.create_timer(period_s, lambda: callback(), clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+
+def text_parameter(node: Node, name: str, default: str, help: str = "") -> str:
+    """Declare a string parameter and return its value."""
+    return str(_declare(node, name, default, help))
+
+
+def number_parameter(node: Node, name: str, default: float, help: str = "") -> float:
+    """Declare a float parameter and return its value; an integer on the command line is accepted."""
+    value = _declare(node, name, default, help, dynamic=True)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise BackendError(f"parameter {name} of {node.get_name()}: expected a number, got {value!r}")
+    return float(value)
+
+
+def integer_parameter(node: Node, name: str, default: int, help: str = "") -> int:
+    """Declare an integer parameter and return its value."""
+    return int(_declare(node, name, default, help))
+
+
+def bool_parameter(node: Node, name: str, default: bool, help: str = "") -> bool:
+    """Declare a boolean parameter and return its value."""
+    return bool(_declare(node, name, default, help))
+
+
+def _declare(node: Node, name: str, default: Any, help: str, dynamic: bool = False) -> Any:
+    from rcl_interfaces.msg import ParameterDescriptor
+    from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+
+    try:
+        return node.declare_parameter(
+            name, default, ParameterDescriptor(description=help, dynamic_typing=dynamic)
+        ).value
+    except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+        kind = Parameter(name, value=default).type_.name.lower()
+        raise BackendError(f"parameter {name} of {node.get_name()}: expected a {kind}, {error}") from error
