@@ -17,14 +17,20 @@ class Config:
     """Run folder, with the summary.json that `sealegs demo` writes."""
     out: Path | None = None
     """Where to write the page; report.html in the run folder if not given."""
+    images: Path | None = None
+    """Also write the main charts as SVG files into this folder, for a README or slides."""
 
 
 def run(config: Config) -> int:
     """Rewrite the page."""
-    from sealegs.report.page import write_report
+    from sealegs.report.page import write_images, write_report
     from sealegs.report.summary import read_summary
 
     out = config.out or config.run / "report.html"
-    write_report(read_summary(config.run / "summary.json"), config.run, out)
+    summary = read_summary(config.run / "summary.json")
+    write_report(summary, config.run, out)
     print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    if config.images is not None:
+        for path in write_images(summary, config.run, config.images):
+            print(f"wrote {path}")
     return 0

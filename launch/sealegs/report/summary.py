@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import AfterValidator, Field, ValidationError, model_validator
+
 from sealegs_contract.errors import ReportError
 from sealegs_contract.robot import Finite, FrozenModel
 
@@ -177,7 +178,7 @@ class Arm(FrozenModel):
 
 
 class BundleSummary(FrozenModel):
-    """The exported policy. `export_difference` (rad): the largest between torch and ONNX Runtime over `export_inputs`."""
+    """The exported policy. `export_difference` (rad): largest of torch against ONNX Runtime over `export_inputs`."""
 
     path: str
     digest: str
