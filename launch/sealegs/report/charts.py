@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from sealegs.report import svg
 from sealegs.report.summary import Arm, Interval, LabelBin, Strip, Timing
 
-WIDTH = 440.0
+WIDTH = 400.0
 STRIP_WIDTH = 880.0
-LEFT, RIGHT, BOTTOM = 46.0, 12.0, 42.0
+LEFT, RIGHT, BOTTOM = 50.0, 12.0, 44.0
 Drawn = tuple[str, float]
 
 
@@ -54,19 +54,19 @@ def success_bars(rows: Sequence[SuccessRow]) -> Drawn:
         parts.append(svg.text(WIDTH - 14.0, y + 12.0, figures, "ink end"))
         parts.append(svg.rectangle(x(0.0), y + 19.0, x(rate) - x(0.0), 16.0, f"s{row.slot}", f"{row.name}: {figures}"))
         parts.append(svg.whisker((x(low), y + 27.0), (x(high), y + 27.0)))
-    parts.append(svg.text(x(0.5), bottom + 34.0, "successful episodes (bar), 95 % interval (whisker)", "mid"))
+    parts.append(svg.text(x(0.5), bottom + 34.0, "successful episodes, 95 % interval", "mid"))
     return "".join(parts), bottom + 40.0
 
 
 def label_accuracy(bins: Sequence[LabelBin]) -> Drawn:
     """Accuracy with intervals against the difference in true progress; the dashed line is chance."""
-    height, top = 250.0, 26.0
+    height, top = 250.0, 32.0
     panel = svg.Panel(
         svg.Scale(bins[0].low, bins[-1].high, LEFT, WIDTH - RIGHT), svg.Scale(0.0, 1.0, height - BOTTOM, top)
     )
     parts = [svg.axes(panel, "difference in true progress", "pairs answered correctly", y_percent=True)]
     parts.append(svg.segment((LEFT, panel.y(0.5)), (WIDTH - RIGHT, panel.y(0.5)), "mark"))
-    parts.append(svg.text(WIDTH - RIGHT, panel.y(0.5) + 14.0, "chance", "end"))
+    parts.append(svg.text(WIDTH - RIGHT, panel.y(0.5) + 15.0, "chance", "end"))
     for one in bins:
         if one.accuracy is None:
             continue
@@ -86,7 +86,7 @@ def label_coverage(bins: Sequence[LabelBin]) -> Drawn:
     panel = svg.Panel(
         svg.Scale(bins[0].low, bins[-1].high, LEFT, WIDTH - RIGHT), svg.Scale(0.0, 1.05 * most, height - BOTTOM, top)
     )
-    names, _ = svg.legend(LEFT + 90.0, 16.0, [("answered", "s1"), ("abstained", "s3")], WIDTH)
+    names, _ = svg.legend(LEFT + 60.0, 16.0, [("answered", "s1"), ("abstained", "s3")], WIDTH)
     parts = [
         svg.axes(panel, "difference in true progress", "", x_labels=True),
         svg.text(0.0, 16.0, "pairs asked", "ink"),
@@ -107,7 +107,7 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], slots: Mapping[s
     share = title == "success"
     items = [(name, f"s{slots[name]}") for name in series]
     names, names_height = svg.legend(LEFT, 14.0, items, WIDTH - RIGHT)
-    top = 34.0 + names_height
+    top = 38.0 + names_height
     height = top + 210.0
     xs = [x for points in series.values() for x, _ in points]
     low, high = (0.0, 1.0) if share else svg.padded_range(y for points in series.values() for _, y in points)
@@ -180,11 +180,11 @@ def reward_strip(strip: Strip, images: Sequence[str], aspect: float = 4.0 / 3.0)
     left, right = LEFT, STRIP_WIDTH - RIGHT
     x = svg.Scale(strip.times_s[0], max(strip.times_s[-1], strip.times_s[0] + 1e-6), left, right)
     film, film_height = _film(images, left, right, aspect)
-    reward_top = film_height + 30.0
+    reward_top = film_height + 34.0
     parts = [film, _reward_panel(strip, svg.Scale(0.0, 1.0, reward_top + 110.0, reward_top), x, not strip.progress)]
     height = reward_top + 110.0
     if strip.progress:
-        top = height + 30.0
+        top = height + 36.0
         panel = svg.Panel(x, svg.Scale(0.0, 1.0, top + 70.0, top))
         parts.append(svg.axes(panel, "time, s", "true progress (not shown to the judge)", y_percent=True))
         parts.append(svg.polyline(panel, strip.times_s, strip.progress, "s2"))

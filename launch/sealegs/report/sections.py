@@ -1,4 +1,4 @@
-"""The sections of the page, one function each: a part of the summary in, HTML out (empty where there is no such part)."""
+"""The sections of the page, one function each: a part of the summary in, HTML out (empty where it lacks)."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def data(run: Summary) -> str:
     d = run.data
     facts = [
         ("episodes", f"{d.episodes}, from {d.bags} bags; {d.recorded_live} recorded through the live ROS 2 graph"),
-        ("rows", f"{d.rows}"),
+        ("rows", f"{d.rows:,}"),
         ("success", f"{charts.percent(d.success_rate)} of the episodes"),
         ("outcomes", ", ".join(f"{name} {count}" for name, count in d.outcomes.items())),
         ("operators", ", ".join(f"{name} {count}" for name, count in d.operators.items())),
@@ -136,7 +136,7 @@ def _accuracy_figure(bins: tuple[LabelBin, ...]) -> str:
 def _coverage_figure(bins: tuple[LabelBin, ...]) -> str:
     body, height = charts.label_coverage(bins)
     drawing = svg.drawing(charts.WIDTH, height, body, "pairs answered and abstained by difference in true progress")
-    return html.figure(drawing, "Pairs asked. The judge abstains where its answers in both orders disagree.")
+    return html.figure(drawing, "Pairs asked. Where the judge is not sure it abstains, and the pair is dropped.")
 
 
 def _bin_table(bins: tuple[LabelBin, ...]) -> str:
@@ -202,11 +202,9 @@ def policies(run: Summary) -> str:
     body, height = charts.success_bars(rows)
     bars = html.figure(
         svg.drawing(charts.WIDTH, height, body, "success by policy"),
-        "Same data, same learner; only the reward differs.",
+        "Bars: share of episodes that succeeded. Whiskers: Wilson intervals.",
     )
-    lead = (
-        "Policies trained on the same data with different rewards. A constant reward is the control: it knows nothing."
-    )
+    lead = "All policies learned from the same data. The constant reward is the control: it knows nothing."
     return html.section("The policies", lead, html.cards(bars, *_curve_figures(run.arms)), _arm_table(run.arms))
 
 

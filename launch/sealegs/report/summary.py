@@ -278,6 +278,13 @@ class Summary(FrozenModel):
     ros: RosSummary | None = None
     claims: tuple[Claim, ...] = ()
 
+    @model_validator(mode="after")
+    def _unique_arms(self) -> Summary:
+        names = [arm.name for arm in self.arms]
+        if len(set(names)) != len(names):
+            raise ValueError(f"arm names must be unique, got {names}")
+        return self
+
 
 def _check_rate(name: str, successes: int, episodes: int, rate: float) -> None:
     if successes > episodes or abs(rate - successes / episodes) > 1e-6:

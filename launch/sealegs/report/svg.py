@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from html import escape
 
 Point = tuple[float, float]
+MARGIN = 12.0
 
 STANDALONE_STYLE = """
 svg{--ink:#16243a;--soft:#5b6b80;--rule:#d9dfe6;--paper:#fff;
@@ -19,7 +20,7 @@ svg{--ink:#16243a;--soft:#5b6b80;--rule:#d9dfe6;--paper:#fff;
 --s1:#6fb2f2;--s2:#4fcfae;--s3:#a3afbd;--s4:#f0a067;--s5:#bd9cec;--s6:#f08aa6}}
 """
 MARK_STYLE = """
-svg text{font:12px system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;fill:var(--soft);
+svg text{font:13px system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;fill:var(--soft);
 font-variant-numeric:tabular-nums}
 svg text.ink{fill:var(--ink)}svg text.bold{font-weight:600}svg text.end{text-anchor:end}svg text.mid{text-anchor:middle}
 svg .grid{stroke:var(--rule);stroke-width:1;fill:none}svg .axis{stroke:var(--soft);stroke-width:1;fill:none}
@@ -55,9 +56,8 @@ class Panel:
 
 def coordinate(value: float) -> str:
     """Tenths of a px: `12`, `12.5`."""
-    return (
-        f"{value:.1f}".removesuffix(".0").replace("-0", "0") if abs(value) < 0.05 else f"{value:.1f}".removesuffix(".0")
-    )
+    rounded = f"{value:.1f}".removesuffix(".0")
+    return "0" if rounded == "-0" else rounded
 
 
 def short_number(value: float) -> str:
@@ -140,7 +140,7 @@ def axes(panel: Panel, x_title: str, y_title: str, y_percent: bool = False, x_la
     left, right, bottom, top = panel.x.start, panel.x.end, panel.y.start, panel.y.end
     parts = []
     for tick in nice_ticks(panel.y.low, panel.y.high, 4):
-        label = f"{100.0 * tick:.0f} %" if y_percent else short_number(tick)
+        label = f"{100.0 * tick:.3g} %" if y_percent else short_number(tick)
         parts.append(segment((left, panel.y(tick)), (right, panel.y(tick)), "grid"))
         parts.append(text(left - 6.0, panel.y(tick) + 4.0, label, "end"))
     parts.append(segment((left, bottom), (right, bottom), "axis"))
@@ -148,8 +148,8 @@ def axes(panel: Panel, x_title: str, y_title: str, y_percent: bool = False, x_la
         for tick in nice_ticks(panel.x.low, panel.x.high, 6):
             parts.append(segment((panel.x(tick), bottom), (panel.x(tick), bottom + 4.0), "axis"))
             parts.append(text(panel.x(tick), bottom + 17.0, short_number(tick), "mid"))
-        parts.append(text((left + right) / 2.0, bottom + 34.0, x_title, "mid"))
-    parts.append(text(0.0, top - 10.0, y_title, "ink"))
+        parts.append(text((left + right) / 2.0, bottom + 36.0, x_title, "mid"))
+    parts.append(text(0.0, top - 14.0, y_title, "ink"))
     return "".join(parts)
 
 
@@ -157,7 +157,7 @@ def legend(x: float, y: float, items: Sequence[tuple[str, str]], width: float) -
     """Coloured names (name, class) from (x, y) on, wrapped at `width`; returns the drawing and its height."""
     parts, column, row = [], x, 0
     for name, classes in items:
-        space = 24.0 + 6.8 * len(name)
+        space = 26.0 + 7.3 * len(name)
         if column > x and column + space > width:
             column, row = x, row + 1
         parts.append(rectangle(column, y + 18.0 * row - 9.0, 10.0, 10.0, classes))
@@ -172,7 +172,9 @@ def drawing(width: float, height: float, body: str, description: str, standalone
     label = f'role="img" aria-label="{escape(description, quote=True)}"'
     if not standalone:
         return f"<svg {size} {label}>{body}</svg>"
-    name_space = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    name_space = 'xmlns="http://www.w3.org/2000/svg"'
     page = f"<style>{STANDALONE_STYLE}{MARK_STYLE}svg .paper{{fill:var(--paper)}}</style>"
-    paper = rectangle(0.0, 0.0, width, height, "paper")
-    return f'<svg {name_space} {size} width="{coordinate(width)}" {label}>{page}{paper}{body}</svg>\n'
+    paper = rectangle(-MARGIN, -MARGIN, width + 2.0 * MARGIN, height + 2.0 * MARGIN, "paper")
+    low, wide, high = (coordinate(value) for value in (-MARGIN, width + 2.0 * MARGIN, height + 2.0 * MARGIN))
+    size = f'viewBox="{low} {low} {wide} {high}" width="{wide}"'
+    return f"<svg {name_space} {size} {label}>{page}{paper}{body}</svg>\n"

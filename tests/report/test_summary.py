@@ -1,0 +1,89 @@
+"""The schema of summary.json: what it computes and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from sealegs.report.summary import Arm, Claim, Film, Histogram, Strip, Summary, Timing
+from sealegs_contract.errors import ReportError
+
+
+@pytest.mark.parametrize(
+    ("claim", "holds"),
+    [
+        (Claim.at_least("a", 0.9, 0.9), True),
+        (Claim.at_least("a", 0.89, 0.9), False),
+        (Claim.at_least("a", None, 0.9), False),
+        (Claim.at_most("a", 10.0, 10.0), True),
+        (Claim.at_most("a", 10.1, 10.0), False),
+        (Claim.at_most("a", None, 10.0), False),
+        (Claim.within("a", 0.9, (0.84, 0.95)), True),
+        (Claim.within("a", 0.96, (0.84, 0.95)), False),
+        (Claim.within("a", None, (0.84, 0.95)), False),
+        (Claim.apart("a", (0.6, 0.8), (0.1, 0.3)), True),
+        (Claim.apart("a", (0.3, 0.8), (0.1, 0.3)), False),
+        (Claim.apart("a", (0.1, 0.3), (0.6, 0.8)), False),
+    ],
+)
+def test_whether_a_claim_holds_is_computed(claim: Claim, holds: bool) -> None:
+    assert claim.holds is holds
+
+
+def test_the_gap_between_intervals_is_the_value() -> None:
+    assert Claim.apart("a", (0.6, 0.8), (0.1, 0.35)).value == pytest.approx(0.25)
+    assert Claim.apart("a", (0.3, 0.8), (0.1, 0.35)).value == pytest.approx(-0.05)
+
+
+def test_a_timing_is_percentiles_and_counts() -> None:
+    timing = Timing.of(list(range(1, 101)), bins=4)  # 1..100 ms
+    assert timing.count == 100
+    assert timing.p50_ms == pytest.approx(50.5)
+    assert timing.p99_ms == pytest.approx(99.01)
+    assert timing.max_ms == 100.0
+    assert timing.histogram is not None
+    assert sum(timing.histogram.counts) == 100
+    assert timing.histogram.edges_ms[-1] == pytest.approx(99.901)  # p99.9: the tail is in the last bin
+    assert timing.histogram.counts == (24, 25, 25, 26)  # edges at multiples of 24.975
+
+
+def test_a_timing_of_equal_or_negative_values_has_edges_too() -> None:
+    assert Timing.of([0.0, 0.0]).histogram is not None
+    negative = Timing.of([-1.0, 1.0]).histogram
+    assert negative is not None
+    assert negative.edges_ms[0] == -1.0
+    assert sum(negative.counts) == 2
+
+
+@pytest.mark.parametrize("values", [[], [1.0, float("nan")]])
+def test_a_timing_refuses_nothing_and_nan(values: list[float]) -> None:
+    with pytest.raises(ReportError):
+        Timing.of(values)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        (Strip, {"episode": 0, "outcome": "", "times_s": [0, 1], "reward": [1]}),
+        (Strip, {"episode": 0, "outcome": "", "times_s": [0], "reward": [1], "frames": ["../x.jpg"]}),
+        (Strip, {"episode": 0, "outcome": "", "times_s": [0], "reward": [1], "frames": ["/etc/x.jpg"]}),
+        (Strip, {"episode": 0, "outcome": "", "times_s": [0], "reward": [float("nan")]}),
+        (Film, {"frames": []}),
+        (Histogram, {"edges_ms": [0, 1], "counts": [1, 2]}),
+        (Histogram, {"edges_ms": [1, 0], "counts": [1]}),
+        (Arm, {"name": "a", "learner": "x", "successes": 1, "episodes": 2, "rate": 0.6, "interval": [0, 1]}),
+        (Arm, {"name": "a", "learner": "x", "successes": 3, "episodes": 2, "rate": 1.0, "interval": [0, 1]}),
+        (Claim, {"claim": "a", "target": "b", "holds": True, "extra": 1}),
+    ],
+)
+def test_what_contradicts_itself_is_refused(kind: type[Any], content: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        kind.model_validate(content)
+
+
+def test_arms_have_names_of_their_own() -> None:
+    arm = Arm(name="a", learner="x", successes=1, episodes=2, rate=0.5, interval=(0.1, 0.9))
+    with pytest.raises(ValidationError, match="unique"):
+        Summary(name="demo", version="1", started="", arms=(arm, arm))
