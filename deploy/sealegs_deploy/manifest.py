@@ -1,0 +1,210 @@
+"""manifest.json: everything a robot must know about a policy before it runs it, in full-precision JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from sealegs_contract.errors import BundleError
+from sealegs_contract.robot import Finite, FrozenModel, Name, Positive, RobotProfile
+from sealegs_contract.spec import FIELD_UNITS, ActionSpec, ObservationSpec
+
+MANIFEST_NAME = "manifest.json"
+POLICY_NAME = "policy.onnx"
+PARITY_TOLERANCE_RAD = 1e-5
+
+
+class TimingContract(FrozenModel):
+    """What the policy was trained to meet, in ms.
+
+    A stream older than `observation_timeout_ms` stops the policy; a command holds for `command_horizon_ms` after its
+    stamp; an inference longer than `inference_budget_ms` counts as a miss, one longer than the horizon is discarded.
+    """
+
+    period_ms: Positive
+    observation_timeout_ms: Positive
+    command_horizon_ms: Positive
+    inference_budget_ms: Positive
+
+    @model_validator(mode="after")
+    def _ordered(self) -> TimingContract:
+        if not self.inference_budget_ms <= self.period_ms <= self.command_horizon_ms:
+            raise ValueError(
+                f"inference budget {self.inference_budget_ms} ms <= period {self.period_ms} ms <= command horizon "
+                f"{self.command_horizon_ms} ms does not hold"
+            )
+        return self
+
+    @classmethod
+    def of(cls, robot: RobotProfile, observation: ObservationSpec) -> TimingContract:
+        """The usual contract: commands hold for five periods, inference takes at most half of one."""
+        period = 1e3 / robot.control_rate_hz
+        return cls(
+            period_ms=period,
+            observation_timeout_ms=observation.timeout_ms,
+            command_horizon_ms=5.0 * period,
+            inference_budget_ms=0.5 * period,
+        )
+
+
+class Metric(FrozenModel):
+    """A measured figure with its confidence interval, for example success over `episodes` episodes."""
+
+    name: str
+    value: Finite
+    interval: tuple[Finite, Finite] | None = None
+    confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
+    episodes: int | None = None
+    note: str = ""
+
+
+class ExportParity(FrozenModel):
+    """How far onnxruntime and torch differed at export, over `inputs` observations, in rad."""
+
+    inputs: Annotated[int, Field(ge=1)]
+    max_abs_difference_rad: Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+    tolerance_rad: Positive = PARITY_TOLERANCE_RAD
+    seed: int = 0
+
+
+class GraphInfo(FrozenModel):
+    """The graph's only input and output: raw observation (batch, D) float32 in, output (batch, J) float32 rad out."""
+
+    file: Literal["policy.onnx"] = "policy.onnx"
+    input: Literal["observation"] = "observation"
+    output: Literal["action"] = "action"
+    opset: int
+    normalisation_inside: Literal[True] = True
+    action_scaling_inside: Literal[True] = True
+
+
+class Provenance(FrozenModel):
+    """Where a policy came from. `training` is the learner's configuration as it was used."""
+
+    task: str = ""
+    task_text: str = ""
+    learner: str = ""
+    run_path: str = ""
+    dataset_fingerprint: str = ""
+    reward_fingerprint: str = ""
+    training: Mapping[str, Any] = Field(default_factory=dict)
+
+
+class Manifest(FrozenModel):
+    """The whole manifest. Raises (pydantic) where its parts contradict each other."""
+
+    schema_version: Literal[1] = 1
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    version: Annotated[int, Field(ge=0)]
+    created: str
+    robot: RobotProfile
+    profile_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    joint_names: tuple[Name, ...]
+    units: Mapping[str, str]
+    rate_hz: Positive
+    observation: ObservationSpec
+    action: ActionSpec
+    graph: GraphInfo
+    timing: TimingContract
+    provenance: Provenance = Provenance()
+    metrics: tuple[Metric, ...] = ()
+    versions: Mapping[str, str] = Field(default_factory=dict)
+    parity: ExportParity
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Manifest:
+        if self.profile_digest != self.robot.digest:
+            raise ValueError(
+                f"profile_digest {self.profile_digest} is not that of the profile inside: {self.robot.digest}"
+            )
+        if not self.joint_names == self.robot.joint_names == self.action.joints:
+            raise ValueError(
+                f"joints differ: {self.joint_names} in the manifest, {self.robot.joint_names} in its profile, "
+                f"{self.action.joints} in the action spec"
+            )
+        if self.rate_hz != self.robot.control_rate_hz:
+            raise ValueError(f"rate {self.rate_hz} Hz is not its profile's {self.robot.control_rate_hz} Hz")
+        if self.parity.max_abs_difference_rad > self.parity.tolerance_rad:
+            raise ValueError(
+                f"the export differs from torch by {self.parity.max_abs_difference_rad:.3g} rad, "
+                f"above its tolerance of {self.parity.tolerance_rad:.3g} rad"
+            )
+        return self
+
+    def to_bytes(self) -> bytes:
+        """Canonical, readable, full-precision JSON."""
+        return (json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def units_of(observation: ObservationSpec) -> dict[str, str]:
+    """Unit of every observation field (before its scale and offset) and of the action."""
+    return {"action": "rad"} | {field.name: FIELD_UNITS[field.kind] for field in observation.fields}
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """A manifest from its bytes, or BundleError naming the first problem."""
+    try:
+        return Manifest.model_validate(json.loads(data))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "manifest"
+        raise BundleError(f"{MANIFEST_NAME}: {where}: {first['msg']}") from error
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{MANIFEST_NAME}: not JSON: {error}") from error
+
+
+def check_fits(manifest: Manifest, robot: RobotProfile) -> None:
+    """Refuse a bundle that was not made for the LOCAL profile `robot`; BundleError names the first difference."""
+    if manifest.joint_names != robot.joint_names:
+        raise BundleError(
+            f"bundle {manifest.name} moves joints {list(manifest.joint_names)}, "
+            f"but robot {robot.name} has {list(robot.joint_names)}"
+        )
+    if manifest.rate_hz != robot.control_rate_hz:
+        raise BundleError(
+            f"bundle {manifest.name} runs at {manifest.rate_hz:g} Hz, "
+            f"but robot {robot.name} at {robot.control_rate_hz:g} Hz"
+        )
+    expected = units_of(manifest.observation)
+    if dict(manifest.units) != expected:
+        raise BundleError(f"bundle {manifest.name} has units {dict(manifest.units)}, expected {expected}")
+    _check_streams(manifest, robot)
+    if manifest.profile_digest != robot.digest:
+        changes = list(differences(manifest.robot.model_dump(mode="json"), robot.model_dump(mode="json")))
+        listed = "; ".join(changes[:3]) + (f"; {len(changes) - 3} more" if len(changes) > 3 else "")
+        raise BundleError(
+            f"bundle {manifest.name} was made for another profile of robot {manifest.robot.name} "
+            f"(digest {manifest.profile_digest[:12]}, here {robot.digest[:12]}): {listed}"
+        )
+
+
+def _check_streams(manifest: Manifest, robot: RobotProfile) -> None:
+    """The observation must come from what this robot publishes, in its joints."""
+    if manifest.observation.images:
+        raise BundleError(f"bundle {manifest.name} needs camera images; this controller runs state policies only")
+    measured = [field.joints for field in manifest.observation.fields if field.kind == "joint_position"]
+    if not any(set(joints) == set(robot.joint_names) for joints in measured):
+        raise BundleError(f"bundle {manifest.name} does not observe the position of every joint, which control needs")
+    for field in manifest.observation.fields:
+        unknown = [joint for joint in field.joints if joint not in robot.joint_names]
+        if unknown or (field.object_name and field.object_name not in robot.objects):
+            raise BundleError(
+                f"bundle {manifest.name} observes {', '.join(unknown) or field.object_name}, which robot {robot.name} "
+                f"does not publish; joints: {', '.join(robot.joint_names)}; "
+                f"objects: {', '.join(robot.objects) or 'none'}"
+            )
+
+
+def differences(bundle: Any, local: Any, path: str = "") -> Iterator[str]:
+    """Dotted paths at which two plain trees differ, with both values."""
+    if isinstance(bundle, dict) and isinstance(local, dict):
+        for key in sorted(bundle.keys() | local.keys()):
+            yield from differences(bundle.get(key), local.get(key), f"{path}.{key}" if path else key)
+    elif isinstance(bundle, list) and isinstance(local, list) and len(bundle) == len(local):
+        for index, (a, b) in enumerate(zip(bundle, local, strict=True)):
+            yield from differences(a, b, f"{path}.{index}")
+    elif bundle != local:
+        yield f"{path} is {bundle!r} in the bundle, {local!r} here"
