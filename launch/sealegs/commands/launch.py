@@ -1,0 +1,47 @@
+"""Run a ROS 2 launch file (XML) where only pip is installed: sealegs launch sim task:=push."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from sealegs_contract.errors import LaunchError
+
+
+@dataclass(frozen=True)
+class Config:
+    """FILE and its arguments."""
+
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """A launch file, or the name of a shipped one (sim, record, policy)."""
+    arguments: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME:=VALUE ...")] = ()
+    """Arguments of the launch file, each as name:=value."""
+    show_args: Annotated[bool, tyro.conf.arg(aliases=["-s"]), tyro.conf.FlagCreatePairsOff] = False
+    """List the arguments of the file, and start nothing."""
+    log_dir: Path | None = None
+    """Also write each process's output to a file in this folder."""
+
+
+def run(config: Config) -> int:
+    """Start the processes of the file and stay until they end or Ctrl-C."""
+    from sealegs.launching.evaluate import declared_arguments
+    from sealegs.launching.session import LaunchSession, run_session
+
+    if config.show_args:
+        path, arguments = declared_arguments(config.file)
+        print(f"Arguments of {path}, given as name:=value:")
+        for argument in arguments:
+            default = "required" if argument.default is None else f"default: {str(argument.default)!r}"
+            choices = f", one of {', '.join(argument.choices)}" if argument.choices else ""
+            print(f"  {argument.name} ({default}{choices})\n      {argument.description or 'no description'}")
+        return 0
+    values: dict[str, str] = {}
+    for text in config.arguments:
+        name, separator, value = text.partition(":=")
+        if not separator or not name:
+            raise LaunchError(f"argument {text!r} is not understood; expected name:=value")
+        values[name] = value
+    return run_session(LaunchSession(config.file, values, log_dir=config.log_dir))
