@@ -1,0 +1,1 @@
+"""One file per algorithm; losses are pure functions."""

@@ -1,0 +1,79 @@
+"""What every learner shares: a policy, one optimiser, the actor's learning-rate schedule, and its state as tensors."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from sealegs_contract.errors import LearningError
+from sealegs_learning.networks import Policy
+from sealegs_learning.transitions import Batch
+
+
+def cosine_rate(initial: float, done: int, total: int) -> float:
+    """initial * (1 + cos(pi done/total)) / 2: from `initial` to zero."""
+    return initial * 0.5 * (1.0 + math.cos(math.pi * min(done / total, 1.0)))
+
+
+class Learner(ABC):
+    """`update` takes one gradient step. Everything that a bit-exact resume needs is in `tensors()`."""
+
+    policy: Policy
+    networks: nn.ModuleDict
+    optimizer: torch.optim.Adam
+
+    def __init__(self, learning_rate: float, updates: int) -> None:
+        self.learning_rate = learning_rate
+        self.updates = updates
+        self.done = 0
+
+    def _make_optimizer(self) -> torch.optim.Adam:
+        """One Adam for all: the actor's group first, since its rate decays. The target network is no group's."""
+        groups = [{"params": list(self.policy.parameters())}]
+        others = [p for name, net in self.networks.items() if name != "policy" for p in net.parameters()]
+        trained = [p for p in others if p.requires_grad]
+        if trained:
+            groups.append({"params": trained})
+        return torch.optim.Adam(groups, lr=self.learning_rate, fused=True)
+
+    @abstractmethod
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """One gradient step; metrics as detached scalars."""
+
+    def _descend(self, loss: Tensor) -> None:
+        self.optimizer.param_groups[0]["lr"] = cosine_rate(self.learning_rate, self.done, self.updates)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.done += 1
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights and optimiser moments by name."""
+        state = {f"networks.{name}": tensor for name, tensor in self.networks.state_dict().items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            state |= {f"optimizer.{index}.{key}": value for key, value in moments.items()}
+        return state
+
+    def load_tensors(self, state: Mapping[str, Tensor], done: int) -> None:
+        """Inverse of `tensors`. LearningError if a name or shape does not fit."""
+        try:
+            self.networks.load_state_dict(
+                {k.removeprefix("networks."): v for k, v in state.items() if k.startswith("networks.")}
+            )
+        except RuntimeError as error:
+            raise LearningError(
+                f"the checkpoint's weights do not fit the learner: {str(error).splitlines()[-1]}"
+            ) from error
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in state.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".")
+                moments.setdefault(int(index), {})[name] = value.clone()
+        self.optimizer.load_state_dict(
+            {"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]}
+        )
+        self.done = done

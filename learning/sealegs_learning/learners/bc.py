@@ -1,0 +1,39 @@
+"""Behaviour cloning: the policy's likelihood (or squared error) on the logged actions, whatever they led to.
+
+L = -E[log pi(a|s)]   or   L = E[|a - mean(s)|^2]
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from sealegs_learning.learners.base import Learner
+from sealegs_learning.networks import Policy
+from sealegs_learning.transitions import Batch
+
+
+def squared_error(mean: Tensor, action: Tensor) -> Tensor:
+    """mean over the batch of |a - mean|^2, (B, J) and (B, J)."""
+    return (action - mean).square().sum(-1).mean()
+
+
+class BC(Learner):
+    """Clones the logged behaviour; rewards are ignored."""
+
+    def __init__(self, policy: Policy, updates: int, learning_rate: float, loss: Literal["gaussian", "mse"]) -> None:
+        super().__init__(learning_rate, updates)
+        self.policy = policy
+        self.loss = loss
+        self.networks = nn.ModuleDict({"policy": policy})
+        self.optimizer = self._make_optimizer()
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        s, a = batch.observation, batch.action
+        if self.loss == "mse":
+            loss = squared_error(self.policy.mean_action(s), a)
+        else:
+            loss = -self.policy.log_prob(s, a).mean()
+        self._descend(loss)
+        return {"policy_loss": loss.detach()}

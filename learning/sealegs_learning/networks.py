@@ -1,0 +1,130 @@
+"""Networks: a Gaussian policy that carries its normalisation, and stacks of MLPs that run as one batched product.
+
+Small networks train fastest on one CPU thread (`torch.set_num_threads(1)`): two busy threads were six times slower.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sealegs_contract.robot import RobotProfile
+from sealegs_contract.spec import ActionSpec, ObservationSpec
+
+LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
+SCALE_FLOOR = 1e-3  # an element that hardly moved in the data must not be blown up by its tiny deviation
+
+
+def orthogonal_(weight: Tensor, gain: float, generator: torch.Generator) -> Tensor:
+    """Fill `weight` (..., rows, columns) with orthogonal matrices scaled by `gain`; seeded."""
+    with torch.no_grad():
+        for matrix in weight.reshape(-1, *weight.shape[-2:]):
+            nn.init.orthogonal_(matrix, gain, generator=generator)
+    return weight
+
+
+def perceptron(sizes: tuple[int, ...], generator: torch.Generator) -> nn.Sequential:
+    """ReLU MLP through `sizes`, last layer linear; orthogonal weights with gain sqrt(2), zero biases."""
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in pairwise(sizes):
+        linear = nn.Linear(fan_in, fan_out)
+        orthogonal_(linear.weight, math.sqrt(2.0), generator)
+        nn.init.zeros_(linear.bias)
+        layers += [linear, nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+class StackedPerceptron(nn.Module):
+    """K MLPs of one shape. Input (B, D) shared by all or (K, B, D) one each; output (K, B, O)."""
+
+    def __init__(self, members: int, sizes: tuple[int, ...], generator: torch.Generator) -> None:
+        super().__init__()
+        self.members = members
+        shapes = list(pairwise(sizes))
+        self.weights = nn.ParameterList(
+            nn.Parameter(orthogonal_(torch.empty(members, *shape), math.sqrt(2.0), generator)) for shape in shapes
+        )
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(members, 1, shape[1])) for shape in shapes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.expand(self.members, *x.shape[-2:])
+        last = len(self.weights) - 1
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = torch.baddbmm(bias, x, weight)
+            x = x if i == last else torch.relu(x)
+        return x
+
+
+class Normalizer(nn.Module):
+    """(x - mean) / std over the last axis, with statistics that travel in the state dict."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean.to(torch.float32).clone())
+        self.register_buffer("std", std.to(torch.float32).clamp_min(SCALE_FLOOR).clone())
+
+    @classmethod
+    def fit(cls, x: Tensor) -> Normalizer:
+        """Statistics of the rows of `x` (N, D); sums in float64."""
+        wide = x.to(torch.float64)
+        return cls(wide.mean(0), wide.std(0, unbiased=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+def gaussian_log_prob(mean: Tensor, log_std: Tensor, x: Tensor) -> Tensor:
+    """log N(x; mean, diag exp(log_std)^2) summed over the last axis: (B, J), (J,), (B, J) -> (B,)."""
+    z = (x - mean) * torch.exp(-log_std)
+    return -0.5 * z.square().sum(-1) - log_std.sum() - 0.5 * math.log(2.0 * math.pi) * x.shape[-1]
+
+
+class Policy(nn.Module):
+    """Raw observation (B, D) -> normalised action (B, J) in [-1, 1]: the tanh mean of a Gaussian.
+
+    The Gaussian itself is not squashed (squashing hurts IQL) and its std does not depend on the state.
+    `ActionSpec.to_output` turns the action into rad; the exported graph contains both steps.
+    """
+
+    def __init__(
+        self,
+        robot: RobotProfile,
+        observation_spec: ObservationSpec,
+        action_spec: ActionSpec,
+        normalizer: Normalizer,
+        hidden: tuple[int, ...],
+        generator: torch.Generator,
+        task: str = "",
+    ) -> None:
+        super().__init__()
+        self.robot = robot
+        self.observation_spec = observation_spec
+        self.action_spec = action_spec
+        self.hidden = hidden
+        self.task = task
+        self.metrics: Mapping[str, Any] = {}
+        self.provenance: Mapping[str, Any] = {}
+        self.normalizer = normalizer
+        self.actor = perceptron((observation_spec.size, *hidden, action_spec.size), generator)
+        self.log_std = nn.Parameter(torch.zeros(action_spec.size))
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return self.mean_action(self.normalizer(observation))
+
+    def mean_action(self, normalised: Tensor) -> Tensor:
+        """Mean action (B, J) from an observation (B, D) that is already normalised."""
+        return torch.tanh(self.actor(normalised))
+
+    def log_prob(self, normalised: Tensor, action: Tensor) -> Tensor:
+        """log pi(a|s), (B,), of actions (B, J) at normalised observations (B, D)."""
+        return gaussian_log_prob(
+            self.mean_action(normalised), self.log_std.clamp(LOG_STD_MIN, LOG_STD_MAX), action
+        )

@@ -1,0 +1,161 @@
+"""Transitions (s, a, r, s') of a logged dataset as resident tensors, and seeded batches of them.
+
+Row t becomes a transition with row t+1 of the same episode, so an episode of T rows gives T-1 transitions:
+    s = state[t],  a = normalised action[t],  r = reward[t+1] ("reward of next frame"),  s' = state[t+1].
+The reward is that of the frame in which the action ended, as the simulator's own r = progress(s_{t+1}).
+There are no terminals: logged episodes end by time limit, which is not a terminal, so every s' is bootstrapped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sealegs_contract.action import ActionDecoder
+from sealegs_contract.errors import LearningError
+from sealegs_contract.robot import RobotProfile
+from sealegs_contract.spec import ActionSpec, ObservationSpec
+from sealegs_learning.networks import Normalizer
+
+
+class LoggedData(Protocol):
+    """What learning needs of a dataset; `data.dataset.Dataset` and in-memory rollouts both offer it.
+
+    Rows of one episode are contiguous. `state` (N, D) float32, `action` (N, J) float32 commanded targets in rad.
+    """
+
+    @property
+    def robot(self) -> RobotProfile: ...
+    @property
+    def observation_spec(self) -> ObservationSpec: ...
+    @property
+    def action_spec(self) -> ActionSpec: ...
+    @property
+    def state(self) -> NDArray[np.float32]: ...
+    @property
+    def action(self) -> NDArray[np.float32]: ...
+    @property
+    def episode_index(self) -> NDArray[np.int64]: ...
+    @property
+    def fingerprint(self) -> str: ...
+
+
+class Batch(NamedTuple):
+    """Observations (B, D) and (B, D) normalised, actions (B, J) in [-1, 1], rewards (B,)."""
+
+    observation: Tensor
+    action: Tensor
+    reward: Tensor
+    next_observation: Tensor
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """All transitions in one tensor (M, 2D + J + 1), so that drawing a batch is one gather."""
+
+    packed: Tensor
+    observation_size: int
+    action_size: int
+    normalizer: Normalizer
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def rows(self, indices: Tensor) -> Batch:
+        """The transitions at `indices` (B,)."""
+        d, j = self.observation_size, self.action_size
+        picked = self.packed.index_select(0, indices)
+        return Batch(picked[:, :d], picked[:, d : d + j], picked[:, d + j], picked[:, d + j + 1 :])
+
+    def sample(self, generator: torch.Generator, size: int) -> Batch:
+        """`size` transitions drawn uniformly with replacement by `generator`."""
+        return self.rows(torch.randint(len(self.packed), (size,), generator=generator))
+
+
+def episode_slices(episode_index: NDArray[np.int64]) -> list[slice]:
+    """Row ranges of the episodes, in order. LearningError if an episode's rows are not contiguous."""
+    if not len(episode_index):
+        return []
+    starts = np.flatnonzero(np.diff(episode_index, prepend=episode_index[0] - 1))
+    if len(np.unique(episode_index)) != len(starts):
+        raise LearningError("the rows of an episode must be contiguous, but an episode index comes back after another")
+    return [slice(int(a), int(b)) for a, b in zip(starts, [*starts[1:], len(episode_index)], strict=True)]
+
+
+def normalised_actions(data: LoggedData, episode: slice) -> NDArray[np.float32]:
+    """Actions (T, J) in [-1, 1] whose decoding gives the commands of one episode.
+
+    The previous target starts as the measured position, as it does in the controller. Commands beyond the
+    action's full scale are clipped: the policy could not have asked for them.
+    """
+    targets = np.asarray(data.action[episode], dtype=np.float64)
+    initial = np.zeros(targets.shape[1])
+    if data.action_spec.kind == "joint_delta":
+        measured = data.observation_spec.split(np.asarray(data.state[episode.start], dtype=np.float64))
+        if "joint_position" not in measured:
+            raise LearningError(
+                "joint_delta actions need the joint positions in the observation to know where an episode started; "
+                f"the observation has: {', '.join(measured)}"
+            )
+        initial = _in_order(data, measured["joint_position"])
+    output = ActionDecoder(data.action_spec).encode(targets, initial)
+    return np.clip(data.action_spec.to_action(output), -1.0, 1.0).astype(np.float32)
+
+
+def _in_order(data: LoggedData, measured: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Measured positions from the order of the observation's field into the order of the action."""
+    field = next(f for f in data.observation_spec.fields if f.name == "joint_position")
+    missing = [name for name in data.action_spec.joints if name not in field.joints]
+    if missing:
+        raise LearningError(f"the observation has no position of joint(s) {', '.join(missing)}")
+    return measured[[field.joints.index(name) for name in data.action_spec.joints]]
+
+
+def build_transitions(data: LoggedData, reward: NDArray[np.float32]) -> Transitions:
+    """Transitions of every episode of `data` under the row rewards `reward` (N,).
+
+    Raises LearningError on a wrong number of rewards, values that are not finite, or no episode of two rows.
+    """
+    rows = len(data.state)
+    if reward.shape != (rows,):
+        raise LearningError(f"the dataset has {rows} rows, but the reward came with shape {reward.shape}")
+    for name, values in (("state", data.state), ("action", data.action), ("reward", reward)):
+        if not np.isfinite(values).all():
+            raise LearningError(f"{name} holds {np.count_nonzero(~np.isfinite(values))} value(s) that are not finite")
+    episodes = [e for e in episode_slices(data.episode_index) if e.stop - e.start >= 2]
+    if not episodes:
+        raise LearningError(f"no episode has two rows or more, so there is no transition ({rows} rows in all)")
+    normalizer = Normalizer.fit(torch.from_numpy(np.asarray(data.state)))
+    state = normalizer(torch.from_numpy(np.asarray(data.state, dtype=np.float32)))
+    now = torch.cat([torch.arange(e.start, e.stop - 1) for e in episodes])
+    action = torch.from_numpy(np.concatenate([normalised_actions(data, e)[:-1] for e in episodes]))
+    reward_of_next_frame = torch.from_numpy(np.asarray(reward, dtype=np.float32))[now + 1, None]
+    packed = torch.cat([state[now], action, reward_of_next_frame, state[now + 1]], dim=1)
+    return Transitions(packed.contiguous(), state.shape[1], action.shape[1], normalizer)
+
+
+def standardised(reward: NDArray[np.float32], scale: float = 1.0) -> NDArray[np.float32]:
+    """(r - mean) / std * scale; zero for a constant reward.
+
+    Without terminals a shift of r shifts every value alike, so only the scale matters to IQL, whose weights
+    exp(beta A) are not scale-free: standardising makes one beta serve rewards of any unit.
+    """
+    wide = np.asarray(reward, dtype=np.float64)
+    deviation = wide.std()
+    if deviation < 1e-9 * max(1.0, float(np.abs(wide).max(initial=0.0))):
+        return np.zeros(len(wide), dtype=np.float32)
+    return ((wide - wide.mean()) / deviation * scale).astype(np.float32)
+
+
+def return_range_scaled(
+    reward: NDArray[np.float32], episode_index: NDArray[np.int64], scale: float = 1000.0
+) -> NDArray[np.float32]:
+    """The IQL paper's r * 1000 / (R_max - R_min) over the returns R of the episodes; unchanged where they are equal."""
+    returns = [float(np.sum(reward[e], dtype=np.float64)) for e in episode_slices(episode_index)]
+    spread = max(returns) - min(returns)
+    return (reward * (scale / spread)).astype(np.float32) if spread > 1e-9 else reward.astype(np.float32)
