@@ -13,7 +13,7 @@ import tyro
 class Config:
     """Options of `sealegs report`."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder, with the summary.json that `sealegs demo` writes."""
     out: Path | None = None
     """Where to write the page; report.html in the run folder if not given."""

@@ -1,0 +1,100 @@
+"""The reference says what the command line really takes, and the committed pages are what it writes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+import tyro
+
+from sealegs import reference
+from sealegs.cli import COMMANDS, main
+from sealegs_contract.errors import ReportError
+
+MISSING = [v for v, (module, _) in COMMANDS.items() if importlib.util.find_spec(f"sealegs.commands.{module}") is None]
+
+
+@dataclass(frozen=True)
+class Inner:
+    steps: int = 3
+    """How many."""
+
+
+@dataclass(frozen=True)
+class Config:
+    bags: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Bags
+    to read."""
+    out: Path
+    """Where | to write."""
+    mode: Literal["fast", "slow"] = "fast"
+    name: str | None = None
+    """A name."""
+    force: bool = False
+    """Overwrite."""
+    ratios: tuple[float, ...] = (0.5, 1.0)
+    quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(aliases=["-q"])] = False
+    """Say less."""
+    port: Annotated[str, tyro.conf.arg(metavar="DEVICE", name="device")] = "/dev/ttyACM0"
+    """Where the robot is."""
+    inner: Inner = field(default_factory=Inner)
+
+
+def test_options_of_a_config() -> None:
+    found = [(o.flag, o.values, o.default, o.text) for o in reference.options_of(Config)]
+    assert found == [
+        ("BAGS", "PATH ...", "required", "Bags to read."),
+        ("--out", "PATH", "required", "Where | to write."),
+        ("--mode", "fast|slow", "fast", ""),
+        ("--name", "STR", "", "A name."),
+        ("--force, --no-force", "", "no", "Overwrite."),
+        ("--ratios", "FLOAT ...", "0.5 1.0", ""),
+        ("-q, --quiet", "", "no", "Say less."),
+        ("--device", "DEVICE", "/dev/ttyACM0", "Where the robot is."),
+        ("--inner.steps", "INT", "3", "How many."),
+    ]
+
+
+def test_results_page_shows_values_and_verdicts(tmp_path: Path) -> None:
+    claims = [
+        {"claim": "a | b", "value": 0.96831, "interval": [0.9, 0.99], "target": ">= 0.9", "holds": True},
+        {"claim": "c", "value": 12.5, "interval": None, "target": "<= 10", "holds": False},
+    ]
+    content = {"name": "demo", "command": "sealegs demo", "seconds": 61.4, "machine": {"cpus": 2}, "claims": claims}
+    (tmp_path / "demo.json").write_text(json.dumps(content))
+    page = reference.results_page(tmp_path)
+    assert "## demo\n\n`sealegs demo`, 61 s, 2 cores; [demo.json](results/demo.json)" in page
+    assert "| a \\| b | 0.9683 | 0.9 to 0.99 | >= 0.9 | yes |" in page
+    assert "| c | 12.5 |  | <= 10 | **no** |" in page
+
+
+def test_a_file_without_claims_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(ReportError, match=r"x\.json: not a results file"):
+        reference.results_page(tmp_path)
+
+
+@pytest.mark.parametrize("verb", [verb for verb in COMMANDS if verb not in MISSING])
+def test_every_flag_of_the_reference_is_in_the_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*verb.split(), "--help"])
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    module = importlib.import_module(f"sealegs.commands.{COMMANDS[verb][0]}")
+    options = list(reference.options_of(module.Config))
+    flags = {flag for option in options if not option.positional for flag in option.flag.split(", ")}
+    assert {flag for flag in flags if flag not in shown} == set()
+    assert [o.flag for o in options if not o.text] == []
+    listed = re.findall(r"^│ (-\S+(?:, -\S+)*)", shown, re.MULTILINE)
+    assert {flag for line in listed for flag in line.split(", ")} - flags == {"-h", "--help"}
+
+
+@pytest.mark.skipif(bool(MISSING), reason=f"these verbs do not exist yet: {', '.join(MISSING)}")
+def test_the_committed_pages_are_up_to_date() -> None:
+    stale = [path.name for path, content in reference.pages().items() if path.read_text(encoding="utf-8") != content]
+    assert stale == [], "run: python -m sealegs.reference"
