@@ -226,10 +226,30 @@ class Controller:
             self.loop_timing.command_latency.add(self._host_ns() - self._latency_from)
             self._latency_from = None
 
+    @property
+    def rejected_samples(self) -> int:
+        """Samples that were not finite, lacked a joint, or came from the future."""
+        return 0 if self._streams is None else self._streams.rejected
+
+    @property
+    def last_rejection(self) -> str:
+        """Why the last of them was refused."""
+        return "" if self._streams is None else self._streams.last_rejection
+
+    def status(self) -> dict[str, Any]:
+        """State, why, policy, and whether the emergency stop is pressed; plain data."""
+        manifest = self.manifest
+        return {
+            "state": str(self.state),
+            "reason": self.reason,
+            "policy": manifest.name if manifest else "",
+            "version": manifest.version if manifest else 0,
+            "emergency_stop": self.emergency_stop,
+        }
+
     def timing(self, recent: int | None = None) -> dict[str, Any]:
         """Observation age, inference and command latency (count, p50, p99, max in ms), misses, rejected samples."""
-        rejected = 0 if self._streams is None else self._streams.rejected
-        return self.loop_timing.summary(recent) | {"rejected_samples": rejected}
+        return self.loop_timing.summary(recent) | {"rejected_samples": self.rejected_samples}
 
     # Inside
 

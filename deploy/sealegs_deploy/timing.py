@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -84,3 +85,12 @@ class LoopTiming:
             "command_latency": self.command_latency,
         }
         return self.summary() | {"histograms": {name: durations.histogram() for name, durations in named.items()}}
+
+
+def flat(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """A summary without nesting, for diagnostics: `inference_p99_ms` and so on."""
+    values: dict[str, Any] = {}
+    for name, figures in summary.items():
+        nested = figures if isinstance(figures, Mapping) else {"": figures}
+        values |= {f"{name}_{key}".rstrip("_"): value for key, value in nested.items()}
+    return values

@@ -1,0 +1,252 @@
+"""policy_node: a lifecycle node around the pure Controller. It loads verified bundles only, and nothing arms by itself.
+
+Topics in: joint_states, objects/NAME/pose. Out: joint_trajectory (one command a tick, stamped with its issue time and
+expiring after the horizon), ~/status (latched JSON), /diagnostics at 1 Hz. Services: ~/arm, ~/disarm, ~/resume,
+~/reset_fault (Trigger), ~/e_stop (SetBool).
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from sealegs_contract import topics
+from sealegs_contract.errors import ControllerError, SealegsError
+from sealegs_contract.robot import load_robot
+from sealegs_contract.sample import CommandSample, JointSample, Sample
+from sealegs_deploy.bundle import load_bundle
+from sealegs_deploy.controller import Controller, ControllerConfig, State, Transition
+from sealegs_deploy.timing import RECENT
+from sealegs_ros import conversions, qos
+from sealegs_ros.conversions import ERROR, OK, WARN
+from sealegs_ros.runtime import (
+    bool_parameter,
+    integer_parameter,
+    number_parameter,
+    run_node,
+    steady_timer,
+    text_parameter,
+)
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+# A source stamp older than this is another host's clock, not a delay.
+PLAUSIBLE_DELAY_NS = 1_000_000_000
+LEVELS = {State.ACTIVE: OK, State.DISARMED: OK, State.UNCONFIGURED: WARN, State.HOLD: WARN, State.FAULT: ERROR}
+
+
+class PolicyNode(LifecycleNode):
+    """Parameters: see `_declare`. Configure loads and verifies the bundle, activate publishes, deactivate disarms."""
+
+    def __init__(self) -> None:
+        super().__init__("policy_node")
+        self._declare()
+        self._status = self.create_publisher(String, "~/status", qos.LATCHED)
+        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, qos.STREAM)
+        self._commands = self.create_lifecycle_publisher(JointTrajectory, topics.JOINT_TRAJECTORY, qos.COMMAND)
+        config = ControllerConfig(command_horizon_ms=self._horizon_ms or None)
+        self.controller = Controller(self._robot, config, self._on_transition)
+        self._inputs: list[Any] = []
+        self._waiting = False
+        self._published = 0
+        self._malformed = 0
+        actions = {"arm": self._arm, "disarm": self.controller.disarm, "resume": self.controller.resume}
+        for name, action in (actions | {"reset_fault": self.controller.reset_fault}).items():
+            self.create_service(Trigger, f"~/{name}", self._service(action))
+        self.create_service(SetBool, "~/e_stop", self._on_e_stop)
+        # Half a period: a stale stream, or a pose that never came, is noticed well before the next tick is due.
+        self._watchdog = steady_timer(self, 0.5 * self._robot.control_period_ns / 1e9, self._tick)
+        self._diagnostics_timer = steady_timer(self, 1.0, self._diagnose)
+        self._publish_status()
+        if self._autostart and self.trigger_configure() == SUCCESS:
+            self.trigger_activate()
+
+    def _declare(self) -> None:
+        self._robot = load_robot(text_parameter(self, "robot", "so101", "shipped robot profile, or a path to one"))
+        text_parameter(self, "policy_path", "", "bundle: a folder or a .zip")
+        text_parameter(self, "provider", "cpu", "onnxruntime execution provider: cpu, cuda, tensorrt or auto")
+        text_parameter(self, "trusted_keys", "", "files with further public keys to trust, separated by ':'")
+        integer_parameter(self, "minimum_version", 0, "refuse bundles with a lower version counter")
+        self._autostart = bool_parameter(self, "autostart", False, "configure and activate at once, not arm")
+        self._horizon_ms = number_parameter(self, "command_horizon_ms", 0.0, "validity of a command; 0: the bundle's")
+        self._timing_path = text_parameter(self, "timing_path", "", "write timing.json here at shutdown")
+
+    # Lifecycle
+
+    def on_configure(self, state: Any) -> TransitionCallbackReturn:
+        """Load the bundle, verify it, and listen to the streams that it needs."""
+        path, keys = self._text("policy_path"), self._text("trusted_keys")
+        try:
+            if not path:
+                raise ControllerError("parameter policy_path is empty: give a bundle (policy_path:=FOLDER or FILE.zip)")
+            minimum = int(self.get_parameter("minimum_version").value)
+            bundle = load_bundle(path, [key for key in keys.split(":") if key], minimum)
+            self.controller.configure(bundle, self._text("provider"), self._now_ns())
+        except (SealegsError, OSError) as error:
+            self.get_logger().error(f"not configured: {' '.join(str(error).split())}")
+            return FAILURE
+        except Exception:
+            # rclpy would turn this into a silent transition to the error state.
+            self.get_logger().error(f"not configured, internal error: {traceback.format_exc()}")
+            return FAILURE
+        manifest = bundle.manifest
+        self.get_logger().info(
+            f"policy {manifest.name} version {manifest.version}, signed by {bundle.key_id}, for {manifest.robot.name} "
+            f"at {manifest.rate_hz:g} Hz on {self._text('provider')}; arm it with {self.get_name()}/arm"
+        )
+        self._subscribe({f.object_name for f in manifest.observation.fields if f.object_name})
+        return super().on_configure(state)
+
+    def on_activate(self, state: Any) -> TransitionCallbackReturn:
+        """Commands may flow from here, once armed."""
+        # What is alive now lives until the end: the collector need not scan it in the middle of a tick.
+        gc.collect()
+        gc.freeze()
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: Any) -> TransitionCallbackReturn:
+        """Disarm; the robot node's watchdog then holds."""
+        if self.controller.state in {State.ACTIVE, State.HOLD}:
+            self.controller.disarm(self._now_ns())
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: Any) -> TransitionCallbackReturn:
+        """Drop the policy and its subscriptions."""
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        self._inputs.clear()
+        self.controller.unconfigure(self._now_ns())
+        return super().on_cleanup(state)
+
+    def close(self) -> None:
+        """At shutdown: log the timing, and write it to `timing_path`."""
+        self.get_logger().info(f"timing: {json.dumps(self.controller.timing())}")
+        if self._timing_path:
+            report = self.controller.loop_timing.full() | {"commands": self._published, "malformed": self._malformed}
+            Path(self._timing_path).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+    # Streams and commands
+
+    def _subscribe(self, objects: set[str]) -> None:
+        self._inputs.append(self.create_subscription(JointState, topics.JOINT_STATES, self._listener(""), qos.STREAM))
+        for name in sorted(objects):
+            topic = topics.object_pose(name)
+            self._inputs.append(self.create_subscription(PoseStamped, topic, self._listener(topic), qos.STREAM))
+
+    def _listener(self, topic: str) -> Callable[[Any, Mapping[str, Any]], None]:
+        def on_message(message: Any, info: Mapping[str, Any]) -> None:
+            received_ns = time.perf_counter_ns() - _delay_ns(info)
+            try:
+                sample = conversions.from_message(topic, message)
+            except SealegsError as error:
+                self._malformed += 1
+                self.get_logger().warning(f"message refused: {error}", throttle_duration_sec=1.0)
+                return
+            self._take(sample, received_ns)
+
+        return on_message
+
+    def _take(self, sample: Sample, received_ns: int) -> None:
+        """Tick on joint samples, once the poses of the same moment are there too."""
+        rejected = self.controller.rejected_samples
+        taken = self.controller.push(sample, self._now_ns(), received_ns)
+        if self.controller.rejected_samples > rejected:
+            self.get_logger().warning(f"sample refused: {self.controller.last_rejection}", throttle_duration_sec=1.0)
+        if taken and (self._waiting or isinstance(sample, JointSample)):
+            self._waiting = bool(self.controller.waiting_for())
+            if not self._waiting:
+                self._tick(sample.stamp_ns)
+
+    def _tick(self, stamp_ns: int = 0) -> None:
+        if not self._commands.is_activated:
+            return
+        # A /clock message may arrive after the samples of its moment.
+        command = self.controller.tick(max(self._now_ns(), stamp_ns))
+        if command is not None:
+            self._send(command)
+
+    def _send(self, command: CommandSample) -> None:
+        self._commands.publish(conversions.to_message(command))
+        self.controller.sent()
+        self._published += 1
+
+    # The operator
+
+    def _arm(self, now_ns: int) -> None:
+        if not self._commands.is_activated:
+            raise ControllerError("cannot arm: the node is not active; configure and activate it first")
+        self.controller.arm(now_ns)
+
+    def _service(self, action: Callable[[int], None]) -> Callable[[Any, Any], Any]:
+        def on_request(_: Any, response: Any) -> Any:
+            try:
+                action(self._now_ns())
+                response.success, response.message = True, f"{self.controller.state}: {self.controller.reason}"
+            except ControllerError as error:
+                response.success, response.message = False, str(error)
+            return response
+
+        return on_request
+
+    def _on_e_stop(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self.controller.e_stop(bool(request.data), self._now_ns())
+        response.success, response.message = True, f"{self.controller.state}: {self.controller.reason}"
+        return response
+
+    # Reports
+
+    def _on_transition(self, transition: Transition) -> None:
+        text = f"{transition.before} -> {transition.after}: {transition.reason}"
+        logger = self.get_logger()
+        if transition.after in {State.HOLD, State.FAULT}:
+            logger.warning(text)
+        else:
+            logger.info(text)
+        self._publish_status()
+
+    def _publish_status(self) -> None:
+        self._status.publish(String(data=json.dumps(self.controller.status())))
+
+    def _diagnose(self) -> None:
+        controller = self.controller
+        counted = {"commands": self._published, "malformed": self._malformed}
+        values = controller.status() | flat(controller.timing(RECENT)) | counted
+        name = self.get_fully_qualified_name()
+        level = LEVELS[controller.state]
+        status = conversions.diagnostic_status(name, level, str(controller.state), values, self._robot.name)
+        self._diagnostics.publish(conversions.diagnostic_array(self._now_ns(), [status]))
+
+    def _now_ns(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
+
+    def _text(self, name: str) -> str:
+        return str(self.get_parameter(name).value)
+
+
+def _delay_ns(info: Mapping[str, Any]) -> int:
+    """How long ago the publisher sent this message: transport and queues count as latency too. 0 where unknown."""
+    sent_ns = int(info.get("source_timestamp", 0))
+    delay_ns = time.time_ns() - sent_ns
+    return delay_ns if 0 <= delay_ns <= PLAUSIBLE_DELAY_NS else 0
+
+
+def main() -> int:
+    """Console script and `python -m sealegs_ros.policy_node`."""
+    return run_node(PolicyNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
