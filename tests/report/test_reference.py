@@ -84,7 +84,7 @@ def test_every_flag_of_the_reference_is_in_the_help(verb: str, capsys: pytest.Ca
     with pytest.raises(SystemExit) as stop:
         main([*verb.split(), "--help"])
     assert stop.value.code == 0
-    shown = capsys.readouterr().out
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
     module = importlib.import_module(f"sealegs.commands.{COMMANDS[verb][0]}")
     options = list(reference.options_of(module.Config))
     flags = {flag for option in options if not option.positional for flag in option.flag.split(", ")}
