@@ -26,9 +26,12 @@ class ActionDecoder:
         Raises ActionError on a wrong shape or a value that is not finite.
         """
         output = np.asarray(output, dtype=np.float64)
-        if output.shape != np.shape(measured) or output.shape[-1] != self.spec.size:
+        if not output.shape == np.shape(measured) == np.shape(previous_target) or output.shape[-1:] != (
+            self.spec.size,
+        ):
             raise ActionError(
-                f"policy output has shape {output.shape}, expected (..., {self.spec.size}) like the joints {np.shape(measured)}"
+                f"policy output has shape {output.shape}, measured {np.shape(measured)} and previous target "
+                f"{np.shape(previous_target)}; expected (..., {self.spec.size}) for each"
             )
         if not np.isfinite(output).all():
             raise ActionError(f"policy output is not finite: {output.tolist()}")

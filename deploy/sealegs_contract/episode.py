@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
+from sealegs_contract.errors import SpecError
 from sealegs_contract.robot import FrozenModel
 
 
@@ -35,6 +36,8 @@ class SuccessMonitor:
     """An episode succeeds once its task has been achieved for `hold_steps` control steps in a row."""
 
     def __init__(self, hold_steps: int = 10) -> None:
+        if hold_steps < 1:
+            raise SpecError(f"hold_steps is {hold_steps}; an episode succeeds after at least 1 step")
         self.hold_steps = hold_steps
         self._run = 0
         self.succeeded = False

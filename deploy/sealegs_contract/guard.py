@@ -17,6 +17,8 @@ from sealegs_contract.robot import RobotProfile
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
+SAME_RAD = 1e-9  # a command this close to its target counts as unchanged
+
 
 @dataclass(frozen=True, slots=True)
 class JointLimits:
@@ -51,14 +53,18 @@ def braking_velocity(distance: FloatArray, acceleration_max: FloatArray, period_
     """Largest speed from which a joint, moving once more and then slowing by a*dt each period, stops within `distance`.
 
     With u = a dt^2 and step x = v dt, the stop covers x + (x-u) + ... + (x-nu) = (n+1) x - u n(n+1)/2, n = floor(x/u).
-    Solved for x: n = floor((sqrt(1 + 8 d/u) - 1) / 2),  x = (d + u n(n+1)/2) / (n+1).
+    Solved for x: n = floor((sqrt(1 + 8 d/u) - 1) / 2),  x = (d + u n(n+1)/2) / (n+1) = d/(n+1) + u n/2.
     A negative distance (outside the limit) gives the negative: move inward.
     """
-    u = acceleration_max * period_s**2
+    return _braking_step(distance, acceleration_max * period_s**2) / period_s
+
+
+def _braking_step(distance: FloatArray, u: FloatArray) -> FloatArray:
+    """`braking_velocity` times the period: rad per period, with u = a dt^2."""
     d = np.abs(distance)
-    n = np.floor((np.sqrt(1.0 + 8.0 * d / u) - 1.0) / 2.0)
-    step = (d + u * n * (n + 1.0) / 2.0) / (n + 1.0)
-    return np.sign(distance) * step / period_s
+    n = np.floor(np.sqrt(d * (2.0 / u) + 0.25) - 0.5)
+    step: FloatArray = np.copysign(d / (n + 1.0) + u * (0.5 * n), distance)
+    return step
 
 
 def limit_command(
@@ -67,25 +73,36 @@ def limit_command(
     """The next command towards `target`, given the last command's `position` and `velocity`; all (..., J).
 
     A row of `target` that holds NaN or Inf is rejected whole, before any clamping: that robot decelerates to a stop.
-    Otherwise  v = (clip(target) - position) / dt, limited to +-v_max, to the previous v +- a_max dt, and to the speed
-    from which it can still stop before the position limits. Where these contradict each other (a start outside the
-    limits or too fast), stopping in time yields to the acceleration limit, and the command moves inward.
+    Otherwise  v = (clip(target) - position) / dt, limited to the speed from which it can still stop before the
+    position limits, to the previous v +- a_max dt, and to +-v_max. Where these contradict each other (a start outside
+    the limits or too fast), stopping in time yields to the acceleration limit, and the command never moves further out.
     """
-    finite = np.isfinite(target).all(axis=-1)
-    wanted = np.where(finite[..., None], np.clip(target, limits.position_min, limits.position_max), position)
-    v = np.where(finite[..., None], (wanted - position) / period_s, 0.0)
-    v = np.clip(v, -limits.velocity_max, limits.velocity_max)
-    upper = braking_velocity(limits.position_max - position, limits.acceleration_max, period_s)
-    lower = -braking_velocity(position - limits.position_min, limits.acceleration_max, period_s)
-    v = np.clip(v, lower, upper)
-    reach = limits.acceleration_max * period_s
-    v = np.clip(v, velocity - reach, velocity + reach)
-    v = np.clip(v, -limits.velocity_max, limits.velocity_max)
-    command = position + v * period_s
+    # np.minimum and np.maximum rather than np.clip: this runs in every control period, and clip costs four times more.
+    # All speeds are steps here, rad per period.
+    lower, upper = limits.position_min, limits.position_max
+    finite = np.asarray(np.isfinite(target).all(axis=-1))
+    all_finite = bool(finite.all())
+    if all_finite:
+        wanted = np.minimum(np.maximum(target, lower), upper) - position
+    else:
+        safe = np.where(finite[..., None], target, position)
+        wanted = np.where(finite[..., None], np.minimum(np.maximum(safe, lower), upper) - position, 0.0)
+    u = limits.acceleration_max * period_s**2
+    room = np.empty((2, *position.shape))
+    np.subtract(upper, position, out=room[0])
+    np.subtract(position, lower, out=room[1])
+    outward, inward = _braking_step(room, u)
+    last = velocity * period_s
+    fastest = limits.velocity_max * period_s
+    step = np.minimum(np.maximum(wanted, -inward), outward)
+    step = np.minimum(np.maximum(step, last - u), last + u)
+    step = np.minimum(np.maximum(step, -fastest), fastest)
     # Rounding may leave a command a few ulp outside; a start outside must still be allowed to move inward.
-    command = np.clip(command, np.minimum(limits.position_min, position), np.maximum(limits.position_max, position))
-    limited = ~finite[..., None] | ~np.isclose(command, target, rtol=0.0, atol=1e-9)
-    return GuardStep(command, v, limited, finite)
+    command = np.minimum(np.maximum(position + step, np.minimum(lower, position)), np.maximum(upper, position))
+    limited = np.abs(command - target) > SAME_RAD
+    if not all_finite:
+        limited |= ~finite[..., None]
+    return GuardStep(command, (command - position) / period_s, limited, finite)
 
 
 class Guard:
@@ -131,15 +148,20 @@ class Guard:
 
     def __call__(self, target: FloatArray) -> GuardStep:
         """Next command towards `target`; remembers it as history."""
+        step = self._advance(target)
+        rejected = step.finite.size - int(np.count_nonzero(step.finite))
+        self.rejected += rejected
+        self.limited += int(np.count_nonzero(step.limited.any(axis=-1))) - rejected
+        return step
+
+    def stop(self) -> GuardStep:
+        """Decelerate towards rest within the limits. Counts neither as rejected nor as limited."""
+        return self._advance(self.position)
+
+    def _advance(self, target: FloatArray) -> GuardStep:
         target = np.asarray(target, dtype=np.float64)
         if target.shape != self._shape:
             raise SpecError(f"the guard expects targets of shape {self._shape}, got {target.shape}")
         step = limit_command(target, self.position, self._velocity, self.limits, self.period_s)
         self._position, self._velocity = step.position, step.velocity
-        self.rejected += int(np.count_nonzero(~step.finite))
-        self.limited += int(np.count_nonzero(step.limited.any(axis=-1) & step.finite))
         return step
-
-    def stop(self) -> GuardStep:
-        """Decelerate towards rest within the limits."""
-        return self(np.full(self._shape, np.nan) if self._velocity.any() else self.position)

@@ -51,7 +51,8 @@ class ObservationAssembler:
     def push(self, sample: Sample) -> bool:
         """Take a sample; True if it is now the newest of a needed stream. Older stamps never replace newer ones.
 
-        Raises SpecError when joints are missing by name, ObservationError when a needed value is not finite.
+        Raises SpecError when joints are missing by name, ObservationError when a needed value is missing or not finite.
+        A sample that is refused leaves the newest one as it was.
         """
         stream = stream_of(sample)
         if stream not in self._needed:
@@ -62,6 +63,10 @@ class ObservationAssembler:
         for field in self.spec.fields:
             if field.stream == stream:
                 values = _field_values(field, sample)
+                if values.shape != (field.size,):
+                    raise ObservationError(
+                        f"{stream}: {field.name} needs {field.size} values, got shape {values.shape}"
+                    )
                 if not np.isfinite(values).all():
                     raise ObservationError(
                         f"{stream}: {field.name} holds a value that is not finite: {values.tolist()}"

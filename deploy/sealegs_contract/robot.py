@@ -177,29 +177,43 @@ def _read(path: Path) -> RobotProfile:
     try:
         content = safe_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{path}: not readable as YAML: {str(error).splitlines()[0]}") from error
+        raise ProfileError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise ProfileError(f"{path}: not readable as YAML: nested too deeply") from error
     return parse_robot(content, source=str(path))
 
 
 def parse_robot(content: Any, source: str) -> RobotProfile:
     """A profile from decoded YAML or JSON; `source` names where it came from in errors."""
     try:
-        return RobotProfile.model_validate(content)
+        profile = RobotProfile.model_validate(content)
+        _ = profile.digest  # raises for free-form backend parameters that JSON cannot hold, such as NaN
+        return profile
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "profile"
         raise ProfileError(f"{source}: {where}: {first['msg']} ({error.error_count()} problem(s) in all)") from error
+    except ValueError as error:
+        raise ProfileError(f"{source}: backend.parameters: {error}") from error
 
 
-class _NoAliasLoader(yaml.SafeLoader):
-    """Safe YAML without aliases, which could expand a small file to gigabytes."""
+class _PlainLoader(yaml.SafeLoader):
+    """Safe YAML without aliases, which could expand a small file to gigabytes, and without repeated keys."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases (*name) are not allowed here")
         return super().compose_node(parent, index)
 
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) != len(node.value):
+            keys = [key.value for key, _ in node.value]
+            repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
+            raise yaml.YAMLError(f"repeated key(s) {', '.join(repeated)} in line {node.start_mark.line + 1} or after")
+        return mapping
+
 
 def safe_yaml(text: str) -> Any:
-    """Plain data from YAML: no tags, no aliases."""
-    return yaml.load(text, Loader=_NoAliasLoader)  # noqa: S506 - a SafeLoader
+    """Plain data from YAML: no tags, no aliases, no repeated keys."""
+    return yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader

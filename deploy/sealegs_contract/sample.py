@@ -74,8 +74,9 @@ class CommandSample:
 
     def target_at(self, now_ns: int) -> FloatArray | None:
         """Target (J,) rad that holds at `now_ns`; None once the command has expired."""
-        for row, until in zip(self.position, self.until_ns, strict=True):
+        for k, until in enumerate(self.until_ns):
             if now_ns < self.stamp_ns + until:
+                row: FloatArray = self.position[k]
                 return row
         return None
 
@@ -99,8 +100,13 @@ def stream_of(sample: Sample) -> str:
 def reorder(names: tuple[str, ...], values: FloatArray, wanted: tuple[str, ...]) -> FloatArray:
     """Last axis of `values` from the order `names` into the order `wanted`; extra names are left out.
 
-    Raises SpecError when a wanted name is missing or a name came twice: joints are matched by name, never by index.
+    Raises SpecError when a wanted name is missing, a name came twice, or there are not as many values as names (ROS
+    allows empty velocity and effort): joints are matched by name, never by index.
     """
+    if values.shape[-1:] != (len(names),):
+        raise SpecError(
+            f"expected one value for each of the joints {list(names)}, got an array of shape {values.shape}"
+        )
     if names == wanted:
         return values
     index = {name: i for i, name in enumerate(names)}

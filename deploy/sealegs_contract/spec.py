@@ -5,6 +5,7 @@ One spec per array: it checks values, names their elements, and makes values for
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import numpy as np
@@ -51,15 +52,14 @@ class ArraySpec(FrozenModel):
 
     def sample(self, rng: np.random.Generator) -> NDArray:
         """A random valid value; unbounded ranges are drawn from [-1, 1] around their finite side."""
-        low = self.minimum if np.isfinite(self.minimum) else min(-1.0, self.maximum - 2.0)
-        high = self.maximum if np.isfinite(self.maximum) else max(1.0, low + 2.0)
         if self.dtype == "bool":
             return rng.integers(0, 2, self.shape).astype(bool)
+        floor, ceiling = (0.0, 255.0) if self.dtype == "uint8" else (-np.inf, np.inf)
+        low, high = max(self.minimum, floor), min(self.maximum, ceiling)
+        low = low if np.isfinite(low) else min(-1.0, high - 2.0)
+        high = high if np.isfinite(high) else max(1.0, low + 2.0)
         if self.dtype in {"uint8", "int64"}:
-            top = 255.0 if self.dtype == "uint8" else high
-            return rng.integers(
-                int(max(low, 0 if self.dtype == "uint8" else low)), int(min(high, top)) + 1, self.shape
-            ).astype(self.dtype)
+            return rng.integers(math.ceil(low), math.floor(high) + 1, self.shape).astype(self.dtype)
         return rng.uniform(low, high, self.shape).astype(self.dtype)
 
 
@@ -94,6 +94,8 @@ class ObservationField(FrozenModel):
             raise ValueError(
                 f"{self.kind} needs {'joints' if self.kind.startswith('joint') else 'object_name'}, and only that"
             )
+        if self.scale == 0.0:
+            raise ValueError(f"{self.kind}: scale 0 would lose the values")
         return self
 
     @property
@@ -200,6 +202,8 @@ class ActionSpec(FrozenModel):
             raise ValueError(
                 f"{len(self.joints)} joints need as many scales and offsets, got {len(self.scale_rad)} and {len(self.offset_rad)}"
             )
+        if len(set(self.joints)) != len(self.joints):
+            raise ValueError(f"joints must be unique, got {list(self.joints)}")
         return self
 
     @property
@@ -208,11 +212,13 @@ class ActionSpec(FrozenModel):
 
     def to_output(self, action: NDArray) -> NDArray:
         """Normalised action (..., J) to policy output in rad. The exported graph contains this step."""
-        return action * np.asarray(self.scale_rad) + np.asarray(self.offset_rad)
+        output: NDArray = action * np.asarray(self.scale_rad) + np.asarray(self.offset_rad)
+        return output
 
     def to_action(self, output: NDArray) -> NDArray:
         """Inverse of `to_output`, not clipped."""
-        return (output - np.asarray(self.offset_rad)) / np.asarray(self.scale_rad)
+        action: NDArray = (output - np.asarray(self.offset_rad)) / np.asarray(self.scale_rad)
+        return action
 
 
 def observation_spec(
