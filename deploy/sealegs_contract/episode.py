@@ -43,6 +43,7 @@ class SuccessMonitor:
         self.succeeded = False
 
     def reset(self) -> None:
+        """Start the next episode."""
         self._run = 0
         self.succeeded = False
 

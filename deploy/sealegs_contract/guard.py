@@ -31,6 +31,7 @@ class JointLimits:
 
     @classmethod
     def from_profile(cls, robot: RobotProfile) -> JointLimits:
+        """The limits of `robot`, in its order of joints."""
         return cls(
             np.array([j.position_min_rad for j in robot.joints]),
             np.array([j.position_max_rad for j in robot.joints]),

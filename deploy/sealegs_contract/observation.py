@@ -28,6 +28,7 @@ class Observation:
 
     @property
     def fresh(self) -> bool:
+        """No stream is stale."""
         return not self.stale
 
     @property
@@ -46,6 +47,7 @@ class ObservationAssembler:
         self._newest: dict[str, Sample] = {}
 
     def reset(self) -> None:
+        """Forget every sample, for a new episode or a clock that was set back."""
         self._newest.clear()
 
     def push(self, sample: Sample) -> bool:
@@ -80,7 +82,10 @@ class ObservationAssembler:
         return tuple(stream for stream in self.spec.streams if stream not in self._newest)
 
     def assemble(self, now_ns: int) -> Observation:
-        """The observation at `now_ns`. Stale streams are named in it; a stream that never came raises ObservationError."""
+        """The observation at `now_ns`. Stale streams are named in it.
+
+        Raises ObservationError when a needed stream never came.
+        """
         if self.missing:
             raise ObservationError(
                 f"no sample yet on {', '.join(self.missing)}; got: {', '.join(sorted(self._newest)) or 'nothing'}"

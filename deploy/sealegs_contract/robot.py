@@ -47,11 +47,13 @@ class JointProfile(FrozenModel):
     def _ordered(self) -> JointProfile:
         if not self.position_min_rad < self.position_max_rad:
             raise ValueError(
-                f"joint {self.name}: position_min_rad {self.position_min_rad} is not below position_max_rad {self.position_max_rad}"
+                f"joint {self.name}: position_min_rad {self.position_min_rad} is not below "
+                f"position_max_rad {self.position_max_rad}"
             )
         if not self.position_min_rad <= self.home_rad <= self.position_max_rad:
             raise ValueError(
-                f"joint {self.name}: home_rad {self.home_rad} lies outside [{self.position_min_rad}, {self.position_max_rad}]"
+                f"joint {self.name}: home_rad {self.home_rad} lies outside "
+                f"[{self.position_min_rad}, {self.position_max_rad}]"
             )
         return self
 
@@ -121,10 +123,12 @@ class RobotProfile(FrozenModel):
 
     @property
     def joint_names(self) -> tuple[str, ...]:
+        """In the order of all (J,) arrays."""
         return tuple(joint.name for joint in self.joints)
 
     @property
     def control_period_ns(self) -> int:
+        """One control period in ns."""
         return round(1e9 / self.control_rate_hz)
 
     @property
@@ -138,6 +142,7 @@ class RobotProfile(FrozenModel):
         return hashlib.sha256(canonical_json(self.model_dump(mode="json")).encode()).hexdigest()
 
     def camera(self, name: str) -> CameraProfile:
+        """A camera by name. Raises ProfileError."""
         for camera in self.cameras:
             if camera.name == name:
                 return camera
@@ -216,4 +221,4 @@ class _PlainLoader(yaml.SafeLoader):
 
 def safe_yaml(text: str) -> Any:
     """Plain data from YAML: no tags, no aliases, no repeated keys."""
-    return yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader
+    return yaml.load(text, Loader=_PlainLoader)

@@ -70,6 +70,7 @@ class CommandSample:
 
     @property
     def expires_ns(self) -> int:
+        """Time from which the command holds no more."""
         return self.stamp_ns + self.until_ns[-1]
 
     def target_at(self, now_ns: int) -> FloatArray | None:

@@ -46,7 +46,8 @@ class ArraySpec(FrozenModel):
             raise SpecError(f"{self.name}: {np.count_nonzero(~np.isfinite(array))} value(s) are not finite")
         if array.size and (array.min() < self.minimum or array.max() > self.maximum):
             raise SpecError(
-                f"{self.name}: values in [{array.min()}, {array.max()}] leave [{self.minimum}, {self.maximum}] {self.unit}"
+                f"{self.name}: values in [{array.min()}, {array.max()}] leave "
+                f"[{self.minimum}, {self.maximum}] {self.unit}".rstrip()
             )
         return array
 
@@ -105,10 +106,12 @@ class ObservationField(FrozenModel):
 
     @property
     def stream(self) -> str:
+        """The stream that delivers it."""
         return f"objects/{self.object_name}/pose" if self.object_name else "joint_states"
 
     @property
     def size(self) -> int:
+        """Number of elements."""
         return len(self.element_names)
 
     @property
@@ -128,6 +131,7 @@ class ImageField(FrozenModel):
 
     @property
     def stream(self) -> str:
+        """The stream that delivers it."""
         return f"camera/{self.camera}"
 
 
@@ -151,10 +155,12 @@ class ObservationSpec(FrozenModel):
 
     @property
     def size(self) -> int:
+        """Number of elements."""
         return sum(field.size for field in self.fields)
 
     @property
     def element_names(self) -> tuple[str, ...]:
+        """Names of the vector's elements, in order."""
         return tuple(name for field in self.fields for name in field.element_names)
 
     @property
@@ -163,6 +169,7 @@ class ObservationSpec(FrozenModel):
         return tuple(dict.fromkeys([f.stream for f in self.fields] + [i.stream for i in self.images]))
 
     def timeout_ns(self, stream: str) -> int:
+        """Age from which `stream` is stale."""
         return round(1e6 * (self.image_timeout_ms if stream.startswith("camera/") else self.timeout_ms))
 
     def slices(self) -> dict[str, slice]:
@@ -180,6 +187,7 @@ class ObservationSpec(FrozenModel):
         return {f.name: (vector[..., where[f.name]] - f.offset) / f.scale for f in self.fields}
 
     def array_spec(self) -> ArraySpec:
+        """The vector as one array: (D,) float32."""
         return ArraySpec(name="observation", shape=(self.size,), names=self.element_names)
 
 
@@ -200,7 +208,8 @@ class ActionSpec(FrozenModel):
     def _same_length(self) -> ActionSpec:
         if not len(self.joints) == len(self.scale_rad) == len(self.offset_rad):
             raise ValueError(
-                f"{len(self.joints)} joints need as many scales and offsets, got {len(self.scale_rad)} and {len(self.offset_rad)}"
+                f"{len(self.joints)} joints need as many scales and offsets, "
+                f"got {len(self.scale_rad)} and {len(self.offset_rad)}"
             )
         if len(set(self.joints)) != len(self.joints):
             raise ValueError(f"joints must be unique, got {list(self.joints)}")
@@ -208,6 +217,7 @@ class ActionSpec(FrozenModel):
 
     @property
     def size(self) -> int:
+        """Number of elements."""
         return len(self.joints)
 
     def to_output(self, action: NDArray) -> NDArray:
