@@ -1,0 +1,72 @@
+"""CommandGate: which command the robot node may act on, and when it must hold. Pure; time comes in as integers."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sealegs_contract.robot import RobotProfile
+from sealegs_contract.sample import CommandSample, reorder
+
+FloatArray = NDArray[np.float64]
+
+
+class CommandGate:
+    """Keeps the newest valid command. Two clocks: the robot's (stamps, expiry) and the host's monotonic (watchdog).
+
+    Refused, and counted by reason in `refused`: `joints` (other names than the robot's, or one twice), `not_finite`,
+    `older` (stamp not after the newest accepted: the stamp is the sequence number), `expired`, `future` (stamped more
+    than the watchdog's timeout ahead: it would shut out all that follow).
+    """
+
+    def __init__(self, robot: RobotProfile, timeout_ns: int | None = None) -> None:
+        self.joints = robot.joint_names
+        self.timeout_ns = round(robot.watchdog.command_timeout_ms * 1e6) if timeout_ns is None else timeout_ns
+        self.accepted = 0
+        self.refused: Counter[str] = Counter()
+        self._command: CommandSample | None = None
+        self._newest_ns = -1
+        self._arrived_ns = 0
+
+    @property
+    def newest_ns(self) -> int:
+        """Stamp of the newest command that was ever accepted; -1 before the first."""
+        return self._newest_ns
+
+    def offer(self, command: CommandSample, now_ns: int, monotonic_ns: int) -> str | None:
+        """Take a command that arrived at `now_ns` (robot) and `monotonic_ns` (host); the reason if it is refused."""
+        reason = self._reason_against(command, now_ns)
+        if reason is not None:
+            self.refused[reason] += 1
+            return reason
+        self.accepted += 1
+        self._newest_ns = command.stamp_ns
+        self._arrived_ns = monotonic_ns
+        position = reorder(command.names, command.position, self.joints)
+        self._command = CommandSample(command.stamp_ns, self.joints, position, command.until_ns)
+        return None
+
+    def target(self, now_ns: int, monotonic_ns: int) -> FloatArray | None:
+        """Target (J,) rad in the robot's order; None means HOLD: no command, expired, or none within the timeout."""
+        if self._command is None or monotonic_ns - self._arrived_ns > self.timeout_ns:
+            return None
+        return self._command.target_at(now_ns)
+
+    def clear(self) -> None:
+        """Forget the held command, as after a reset; older stamps stay refused."""
+        self._command = None
+
+    def _reason_against(self, command: CommandSample, now_ns: int) -> str | None:
+        if len(command.names) != len(self.joints) or set(command.names) != set(self.joints):
+            return "joints"
+        if not np.isfinite(command.position).all():
+            return "not_finite"
+        if command.stamp_ns <= self._newest_ns:
+            return "older"
+        if command.expires_ns <= now_ns:
+            return "expired"
+        if command.stamp_ns > now_ns + self.timeout_ns:
+            return "future"
+        return None

@@ -1,0 +1,92 @@
+"""RobotLoop: one control period of a robot, real or simulated, without ROS.
+
+Limits and watchdog come from the local robot profile. Every tick sends a command: the newest valid one, or HOLD, which
+decelerates within the limits and then keeps the last commanded pose.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sealegs_contract.backend import RobotBackend
+from sealegs_contract.guard import Guard, JointLimits
+from sealegs_contract.sample import CommandSample, ImageSample, JointSample, PoseSample
+from sealegs_ros.command_gate import CommandGate
+from sealegs_ros.pacing import CameraSchedule, Pacer
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What a tick publishes: time, object poses, then joints; `cameras` are due for an image of this very state."""
+
+    now_ns: int
+    objects: tuple[PoseSample, ...]
+    joints: JointSample
+    cameras: tuple[str, ...]
+
+
+class RobotLoop:
+    """Order of a tick: newest command through the guard, write, advance, observe."""
+
+    def __init__(self, backend: RobotBackend, real_time_factor: float = 1.0, images: bool = True) -> None:
+        robot = backend.profile
+        self.backend = backend
+        self.robot = robot
+        # A simulation slower than real time sees its commands more rarely on the wall clock.
+        stretch = max(1.0, 1.0 / real_time_factor)
+        self.gate = CommandGate(robot, round(robot.watchdog.command_timeout_ms * 1e6 * stretch))
+        self.guard = Guard(JointLimits.from_profile(robot), robot.control_period_ns / 1e9)
+        self.pacer = Pacer(round(robot.control_period_ns / real_time_factor))
+        self.schedule = CameraSchedule(robot) if images else None
+        self.holding = True
+        self.holds = 0
+        self.episode = 0
+        self.waited = 0
+        self._tick = 0
+
+    def start(self) -> Observed:
+        """Reach the robot and take its present pose as the first command."""
+        self.backend.connect()
+        self.guard.reset(self.backend.read().position)
+        return self._observe()
+
+    def offer(self, command: CommandSample, monotonic_ns: int) -> str | None:
+        """A command arrived; the reason if it is refused."""
+        return self.gate.offer(command, self.backend.now_ns(), monotonic_ns)
+
+    def must_wait(self, monotonic_ns: int) -> bool:
+        """Lockstep: a live commander has not answered the newest observation yet, so the world waits."""
+        now_ns = self.backend.now_ns()
+        waits = self.gate.target(now_ns, monotonic_ns) is not None and self.gate.newest_ns < now_ns
+        self.waited += waits
+        return waits
+
+    def tick(self, monotonic_ns: int) -> Observed:
+        """One control period."""
+        self.pacer.begin(monotonic_ns)
+        target = self.gate.target(self.backend.now_ns(), monotonic_ns)
+        self.holds += target is None and not self.holding
+        self.holding = target is None
+        step = self.guard.stop() if target is None else self.guard(target)
+        self.backend.write(step.position)
+        self.backend.advance()
+        self._tick += 1
+        return self._observe()
+
+    def images(self, cameras: tuple[str, ...]) -> tuple[ImageSample, ...]:
+        """Images of the cameras that a tick named; call it once the tick's other data are out."""
+        return tuple(self.backend.images(cameras)) if cameras else ()
+
+    def reset(self, seed: int | None) -> Observed:
+        """A new episode: no held command, the new pose as the guard's history. Real robots may raise BackendError."""
+        self.backend.reset(seed)
+        self.gate.clear()
+        self.guard.reset(self.backend.read().position)
+        self.holding = True
+        self.episode += 1
+        self._tick = 0
+        return self._observe()
+
+    def _observe(self) -> Observed:
+        due = self.schedule.due(self._tick) if self.schedule else ()
+        return Observed(self.backend.now_ns(), tuple(self.backend.object_poses()), self.backend.read(), due)

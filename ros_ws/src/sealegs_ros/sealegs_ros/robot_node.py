@@ -1,0 +1,167 @@
+"""robot_node: the robot, simulated or real. It owns the last check on every command, and its own watchdog.
+
+Topics out: /clock (simulated), objects/NAME/pose, joint_states (last of a tick), then camera images, task (latched),
+/diagnostics. In: joint_trajectory, stamped with its issue time and expiring at its last point. Service: ~/reset.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, CompressedImage, JointState
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from sealegs_contract import topics
+from sealegs_contract.errors import BackendError, SealegsError
+from sealegs_contract.robot import load_robot
+from sealegs_ros import conversions, qos
+from sealegs_ros.backends import make_backend
+from sealegs_ros.conversions import ERROR, OK, WARN
+from sealegs_ros.robot_loop import Observed, RobotLoop
+from sealegs_ros.runtime import (
+    bool_parameter,
+    integer_parameter,
+    number_parameter,
+    run_node,
+    steady_timer,
+    text_parameter,
+)
+
+
+class RobotNode(Node):
+    """Parameters: robot, task, seed (read at each reset; negative: random), images, real_time_factor, lockstep."""
+
+    def __init__(self) -> None:
+        super().__init__("robot_node")
+        robot = load_robot(text_parameter(self, "robot", "so101", "shipped robot profile, or a path to one"))
+        task = text_parameter(self, "task", "drawer", "simulated task")
+        seed = integer_parameter(self, "seed", 0, "seed of the next reset; negative: a random one")
+        images = bool_parameter(self, "images", True, "render and publish camera images")
+        factor = number_parameter(self, "real_time_factor", 1.0, "simulated seconds per second")
+        self._lockstep = bool_parameter(self, "lockstep", False, "simulation waits for each command in turn")
+        if not 0.01 <= factor <= 100.0:
+            raise BackendError(f"real_time_factor must lie in [0.01, 100], got {factor}")
+        backend, text = make_backend(robot, task, seed, images and bool(robot.cameras))
+        self._simulated = backend.simulated
+        if not self._simulated and (factor != 1.0 or self._lockstep):
+            raise BackendError("real_time_factor and lockstep are for simulated robots only")
+        self._loop = RobotLoop(backend, factor, images)
+        self._malformed = 0
+        self._open_topics()
+        observed = self._loop.start()
+        self._task.publish(String(data=text))
+        self._publish(observed)
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        self._tick_timer = steady_timer(self, self._loop.pacer.period_ns / 1e9, self._tick)
+        self._diagnostics_timer = steady_timer(self, 1.0, self._diagnose)
+        self.get_logger().info(f"{robot.name} ready: task {task}, {robot.control_rate_hz:g} Hz")
+
+    def close(self) -> None:
+        """Leave the robot holding its pose."""
+        self._loop.backend.close()
+
+    def _open_topics(self) -> None:
+        robot = self._loop.robot
+        self._joints = self.create_publisher(JointState, topics.JOINT_STATES, qos.STREAM)
+        self._clock = self.create_publisher(Clock, topics.CLOCK, qos.STREAM) if self._simulated else None
+        self._poses = {
+            name: self.create_publisher(PoseStamped, topics.object_pose(name), qos.STREAM) for name in robot.objects
+        }
+        cameras = robot.cameras if self._loop.schedule else ()
+        self._images = {
+            c.name: self.create_publisher(CompressedImage, topics.camera_image(c.name), qos.IMAGE) for c in cameras
+        }
+        self._infos = {
+            c.name: self.create_publisher(CameraInfo, topics.camera_info(c.name), qos.STREAM) for c in cameras
+        }
+        self._task = self.create_publisher(String, topics.TASK, qos.LATCHED)
+        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, qos.STREAM)
+        self.create_subscription(JointTrajectory, topics.JOINT_TRAJECTORY, self._on_command, qos.COMMAND)
+
+    def _on_command(self, message: JointTrajectory) -> None:
+        try:
+            command: Any = conversions.from_message(topics.JOINT_TRAJECTORY, message)
+        except SealegsError as error:
+            self._malformed += 1
+            self.get_logger().warning(f"command ignored: {error}", throttle_duration_sec=1.0)
+            return
+        reason = self._loop.offer(command, time.monotonic_ns())
+        if reason is not None:
+            self.get_logger().warning(f"command ignored: {reason}", throttle_duration_sec=1.0)
+
+    def _tick(self) -> None:
+        begin_ns = time.monotonic_ns()
+        if self._lockstep and self._loop.must_wait(begin_ns):
+            return
+        self._publish(self._loop.tick(begin_ns))
+        self._loop.pacer.end(time.monotonic_ns())
+
+    def _publish(self, observed: Observed) -> None:
+        """Joints go last of the state, so that their arrival means that all of it has been sent.
+
+        Images of the same state follow: rendering in the idle part of the period delays no control tick.
+        """
+        if self._clock is not None:
+            self._clock.publish(conversions.clock_message(observed.now_ns))
+        for pose in observed.objects:
+            if pose.object_name in self._poses:
+                self._poses[pose.object_name].publish(conversions.to_message(pose))
+        self._joints.publish(conversions.to_message(observed.joints))
+        for image in self._loop.images(observed.cameras):
+            camera = self._loop.robot.camera(image.camera)
+            self._infos[image.camera].publish(conversions.camera_info(camera, image.stamp_ns))
+            self._images[image.camera].publish(conversions.to_message(image))
+
+    def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        seed = int(self.get_parameter("seed").value)
+        try:
+            self._publish(self._loop.reset(seed if seed >= 0 else None))
+        except BackendError as error:
+            response.success, response.message = False, str(error)
+            return response
+        response.success, response.message = True, f"episode {self._loop.episode} with seed {seed}"
+        return response
+
+    def _diagnose(self) -> None:
+        loop, gate = self._loop, self._loop.gate
+        commanders = self.count_publishers(topics.JOINT_TRAJECTORY)
+        values: dict[str, object] = {
+            "state": "HOLD" if loop.holding else "ACTIVE",
+            "episode": loop.episode,
+            "holds": loop.holds,
+            "commanders": commanders,
+            "commands_accepted": gate.accepted,
+            **{f"commands_{reason}": gate.refused[reason] for reason in REASONS},
+            "commands_malformed": self._malformed,
+            "commands_limited": loop.guard.limited,
+            "lockstep_waits": loop.waited,
+            **loop.pacer.texts(),
+            **loop.backend.health(),
+        }
+        level, text = OK, "holding" if loop.holding else "following commands"
+        if gate.refused or self._malformed:
+            level, text = WARN, f"{text}; some commands were refused"
+        if commanders > 1:
+            level, text = ERROR, f"{commanders} nodes publish commands: only one may"
+        status = conversions.diagnostic_status(self.get_fully_qualified_name(), level, text, values, loop.robot.name)
+        self._diagnostics.publish(conversions.diagnostic_array(loop.backend.now_ns(), [status]))
+
+
+REASONS = ("joints", "not_finite", "older", "expired", "future")
+
+
+def main() -> int:
+    """Console script and `python -m sealegs_ros.robot_node`."""
+    return run_node(RobotNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
