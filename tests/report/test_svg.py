@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sealegs.report import charts, svg
-from sealegs.report.summary import LabelBin, Strip, Timing
+from sealegs.report.summary import Histogram, LabelBin, Strip, Timing
 
 
 def _parse(body: str) -> ET.Element:
@@ -22,6 +22,13 @@ def test_a_scale_maps_its_ends_and_its_middle() -> None:
     assert scale(2.0) == 100.0
     assert scale(6.0) == 20.0
     assert scale(3.0) == 80.0  # a quarter of the way: 100 - 80 / 4
+
+
+def test_a_logarithmic_scale_maps_equal_ratios_to_equal_lengths() -> None:
+    scale = svg.Scale(low=1.0, high=100.0, start=0.0, end=80.0, logarithmic=True)
+    assert scale(10.0) == pytest.approx(40.0)
+    assert scale.ticks(5) == pytest.approx((1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0))
+    assert svg.decade_ticks(0.5, 2000.0) == pytest.approx((1.0, 10.0, 100.0, 1000.0))
 
 
 @pytest.mark.parametrize(
@@ -98,6 +105,15 @@ def test_histogram_bars_are_shares_of_all_ticks() -> None:
     heights = [float(bar.get("height", "0")) for bar in bars]
     assert heights[0] == 0.0
     assert heights[1] == pytest.approx(3.0 * heights[2], abs=0.2)
+
+
+def test_bins_that_widen_are_equally_wide_on_a_logarithmic_axis() -> None:
+    histogram = Histogram(edges_ms=(1.0, 2.0, 4.0, 8.0), counts=(1, 2, 1))
+    timing = Timing(count=4, p50_ms=3.0, p99_ms=7.0, max_ms=8.0, histogram=histogram)
+    body, _ = charts.timing_histogram(timing, "title", "s2")
+    widths = [float(one.get("width", "0")) for one in _parse(body).iter("rect") if one.get("class") == "s2"]
+    assert widths == pytest.approx([widths[0]] * 3, abs=0.11)
+    assert "logarithmic" in body
 
 
 def test_coverage_stacks_abstentions_on_answers() -> None:

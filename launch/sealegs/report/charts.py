@@ -139,11 +139,15 @@ def timing_histogram(timing: Timing, title: str, classes: str, limit_ms: float |
         return svg.text(0.0, 14.0, title, "ink bold"), 20.0
     edges, total = histogram.edges_ms, sum(histogram.counts) or 1
     shares = [count / total for count in histogram.counts]
-    right = max(edges[-1], 1.05 * timing.p99_ms, 1.02 * (limit_ms or 0.0))
+    left, right = min(edges[0], timing.p50_ms), max(edges[-1], 1.05 * timing.p99_ms, 1.02 * (limit_ms or 0.0))
+    # Bins that widen were made on a logarithmic scale: on it they are equal, so heights may be compared.
+    logarithmic = left > 0.0 and edges[-1] - edges[-2] > 1.5 * (edges[1] - edges[0])
     panel = svg.Panel(
-        svg.Scale(edges[0], right, LEFT, WIDTH - RIGHT), svg.Scale(0.0, 1.08 * max(shares), height - BOTTOM, top)
+        svg.Scale(left, right, LEFT, WIDTH - RIGHT, logarithmic),
+        svg.Scale(0.0, 1.08 * max(shares), height - BOTTOM, top),
     )
-    parts = [svg.axes(panel, "ms", "", y_percent=True), svg.text(0.0, 14.0, title, "ink bold")]
+    unit = "ms, logarithmic" if logarithmic else "ms"
+    parts = [svg.axes(panel, unit, "", y_percent=True), svg.text(0.0, 14.0, title, "ink bold")]
     figures = f"p50 {timing.p50_ms:.2f}, p99 {timing.p99_ms:.2f}, max {timing.max_ms:.2f} ms"
     parts.append(svg.text(0.0, 31.0, f"{figures}; n = {timing.count}"))
     for share, low, high in zip(shares, edges, edges[1:], strict=False):

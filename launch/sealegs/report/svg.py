@@ -34,16 +34,24 @@ svg .mark{stroke:var(--ink);stroke-width:1;stroke-dasharray:4 3}
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Linear map from [low, high] in data to [start, end] in px."""
+    """Map from [low, high] in data to [start, end] in px; linear, or `logarithmic` for positive data."""
 
     low: float
     high: float
     start: float
     end: float
+    logarithmic: bool = False
 
     def __call__(self, value: float) -> float:
         """Where `value` lies, px."""
-        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+        low, high = self.low, self.high
+        if self.logarithmic:
+            low, high, value = math.log(low), math.log(high), math.log(value)
+        return self.start + (value - low) / (high - low) * (self.end - self.start)
+
+    def ticks(self, most: int) -> tuple[float, ...]:
+        """Round values inside the scale: about `most`, or 1, 2, 5 times powers of ten."""
+        return decade_ticks(self.low, self.high) if self.logarithmic else nice_ticks(self.low, self.high, most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,15 @@ def nice_ticks(low: float, high: float, most: int = 5) -> tuple[float, ...]:
     step = next(power * factor for factor in (1.0, 2.0, 2.5, 5.0, 10.0, 20.0) if span / (power * factor) <= most)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return tuple(k * step for k in range(first, last + 1))
+
+
+def decade_ticks(low: float, high: float) -> tuple[float, ...]:
+    """1, 2 and 5 times powers of ten inside [low, high]; beyond two decades the powers of ten alone."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    factors = (1.0, 2.0, 5.0) if high / low <= 100.0 else (1.0,)
+    return tuple(
+        f * 10.0**k for k in powers for f in factors if low * (1.0 - 1e-9) <= f * 10.0**k <= high * (1.0 + 1e-9)
+    )
 
 
 def padded_range(values: Iterable[float], share: float = 0.06) -> tuple[float, float]:
@@ -139,13 +156,13 @@ def axes(panel: Panel, x_title: str, y_title: str, y_percent: bool = False, x_la
     """Grid, ticks and titles (with units) of a panel."""
     left, right, bottom, top = panel.x.start, panel.x.end, panel.y.start, panel.y.end
     parts = []
-    for tick in nice_ticks(panel.y.low, panel.y.high, 4):
+    for tick in panel.y.ticks(4):
         label = f"{100.0 * tick:.3g} %" if y_percent else short_number(tick)
         parts.append(segment((left, panel.y(tick)), (right, panel.y(tick)), "grid"))
         parts.append(text(left - 6.0, panel.y(tick) + 4.0, label, "end"))
     parts.append(segment((left, bottom), (right, bottom), "axis"))
     if x_labels:
-        for tick in nice_ticks(panel.x.low, panel.x.high, 6):
+        for tick in panel.x.ticks(6):
             parts.append(segment((panel.x(tick), bottom), (panel.x(tick), bottom + 4.0), "axis"))
             parts.append(text(panel.x(tick), bottom + 17.0, short_number(tick), "mid"))
         parts.append(text((left + right) / 2.0, bottom + 36.0, x_title, "mid"))
