@@ -48,11 +48,15 @@ class VerifiedBundle:
 
 
 def load_bundle(
-    path: str | Path, trusted_keys: Iterable[str | Path] | None = None, minimum_version: int = 0
+    path: str | Path,
+    trusted_keys: Iterable[str | Path] | None = None,
+    minimum_version: int = 0,
+    trusted_public_keys: Iterable[str] = (),
 ) -> VerifiedBundle:
     """Read and verify a bundle.
 
     `trusted_keys`: files with public keys to trust, beside the user's own keys and trusted_keys file.
+    `trusted_public_keys`: further public keys, as 64 hex digits each.
     `minimum_version`: refuse manifests with a lower version counter (rollback).
     Raises BundleError naming the file and the reason for anything changed, missing, extra, oversized or not trusted.
     """
@@ -62,7 +66,8 @@ def load_bundle(
         if SIGNATURE_NAME not in files:
             raise BundleError(f"no {SIGNATURE_NAME}: this is no bundle, or it was never signed")
         signature = signing.parse_signature(files.pop(SIGNATURE_NAME))
-        signing.verify_files(files, signature, signing.trusted_keys(trusted_keys or ()))
+        trusted = signing.trusted_keys(trusted_keys or ()).union(trusted_public_keys)
+        signing.verify_files(files, signature, trusted)
         for name in (MANIFEST_NAME, POLICY_NAME):
             if name not in files:
                 raise BundleError(f"no {name} in it")
@@ -78,8 +83,7 @@ def write_bundle(files: Mapping[str, bytes], out: str | Path, key: SigningKey, o
     """Sign `files` and write them to the folder `out` or, if it ends in .zip, the archive: whole or not at all."""
     out = Path(out)
     _check_names(files)
-    if out.exists() and not overwrite:
-        raise BundleError(f"{out} exists already; choose another name or pass --overwrite")
+    check_free(out, overwrite)
     content = dict(files) | {SIGNATURE_NAME: signing.sign(files, key)}
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".zip":
@@ -87,6 +91,20 @@ def write_bundle(files: Mapping[str, bytes], out: str | Path, key: SigningKey, o
     else:
         _replace_folder(out, content)
     return out
+
+
+def check_free(out: Path, overwrite: bool) -> None:
+    """BundleError unless `out` may be written: a mistyped path must not delete anything but a bundle."""
+    if not out.exists():
+        return
+    is_zip = out.suffix == ".zip"
+    is_bundle = (
+        out.is_file() if is_zip else (out / SIGNATURE_NAME).is_file() or (out.is_dir() and not any(out.iterdir()))
+    )
+    if not is_bundle:
+        raise BundleError(f"{out} exists and is no bundle; choose another name")
+    if not overwrite:
+        raise BundleError(f"{out} exists already; choose another name or pass --overwrite")
 
 
 def zip_bytes(files: Mapping[str, bytes]) -> bytes:
@@ -193,8 +211,6 @@ def _check_total(files: Mapping[str, bytes], path: Path) -> None:
 
 
 def _replace_file(out: Path, data: bytes) -> None:
-    if out.is_dir():
-        raise BundleError(f"{out} is a folder")
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         temporary.write_bytes(data)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sealegs_contract.errors import BundleError
 from sealegs_contract.robot import FrozenModel, RobotProfile
 from sealegs_contract.spec import ActionSpec, ObservationField, ObservationSpec
-from sealegs_deploy.bundle import write_bundle
+from sealegs_deploy.bundle import check_free, write_bundle
 from sealegs_deploy.manifest import (
     MANIFEST_NAME,
     PARITY_TOLERANCE_RAD,
@@ -47,6 +47,10 @@ WIDE_FACTOR = 5.0
 ACTION_ROUNDING = 1e-5
 
 
+# Mean and deviation, (D,) each.
+Statistics = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]
+
+
 class ExportRequest(FrozenModel):
     """What to write beside the graph."""
 
@@ -65,16 +69,17 @@ def export_bundle(
     request: ExportRequest,
     out: str | Path,
     key: SigningKey,
-    observations: NDArray[np.float32] | None = None,
+    statistics: Statistics | None = None,
     overwrite: bool = False,
 ) -> Manifest:
     """Write a signed bundle of `module`, which maps raw observations (B, D) to actions (B, J) in [-1, 1].
 
-    `observations` (N, D): some of the training data, whose statistics the comparison inputs are drawn from; without
-    them they come from the robot's limits. `out`: a folder, or a file ending in .zip.
+    `statistics`: mean and deviation of the training data, from which the comparison inputs are drawn; without them
+    they come from the robot's limits. `out`: a folder, or a file ending in .zip.
     Raises BundleError when torch and onnxruntime differ by more than 1e-5 rad on any of 10,000 inputs.
     """
-    inputs = comparison_inputs(request.robot, request.observation, observations, request.seed)
+    check_free(Path(out), overwrite)
+    inputs = comparison_inputs(request.robot, request.observation, statistics, request.seed)
     graph = scaled_module(module, request.action)
     data = to_onnx(graph, request)
     check_range(module, inputs)
@@ -136,7 +141,7 @@ def check_range(module: torch.nn.Module, inputs: NDArray[np.float32]) -> None:
 def comparison_inputs(
     robot: RobotProfile,
     spec: ObservationSpec,
-    observations: NDArray[np.float32] | None = None,
+    statistics: Statistics | None = None,
     seed: int = 0,
     count: int = PARITY_INPUTS,
 ) -> NDArray[np.float32]:
@@ -145,10 +150,10 @@ def comparison_inputs(
     Without data, mean and deviation are those of uniform values within the robot's limits (objects: within 1 m).
     """
     mean, deviation = _limits_statistics(robot, spec)
-    if observations is not None:
-        if observations.ndim != 2 or observations.shape[1] != spec.size or not len(observations):
-            raise BundleError(f"observations have shape {observations.shape}, expected (N, {spec.size}) with N > 0")
-        mean, deviation = observations.mean(axis=0), observations.std(axis=0)
+    if statistics is not None:
+        mean, deviation = statistics
+        if mean.shape != (spec.size,) or deviation.shape != (spec.size,):
+            raise BundleError(f"statistics have shapes {mean.shape} and {deviation.shape}, expected ({spec.size},)")
     rng = np.random.default_rng(seed)
     width = np.where(np.arange(count) % 2 == 0, 1.0, WIDE_FACTOR)[:, None]
     inputs: NDArray[np.float32] = (mean + width * deviation * rng.standard_normal((count, spec.size))).astype(
@@ -231,7 +236,7 @@ def metadata(request: ExportRequest) -> dict[str, str]:
     }
 
 
-def _limits_statistics(robot: RobotProfile, spec: ObservationSpec) -> tuple[NDArray[Any], NDArray[Any]]:
+def _limits_statistics(robot: RobotProfile, spec: ObservationSpec) -> Statistics:
     """Mean and deviation (D,) of uniform values within the limits, scaled as the assembler scales them."""
     joints = {joint.name: joint for joint in robot.joints}
 

@@ -156,6 +156,27 @@ def parse_manifest(data: bytes) -> Manifest:
         raise BundleError(f"{MANIFEST_NAME}: not JSON: {error}") from error
 
 
+def summary(manifest: Manifest) -> dict[str, str]:
+    """What a person wants to know of a bundle, as labelled lines."""
+    parity, timing, origin = manifest.parity, manifest.timing, manifest.provenance
+    lines = {
+        "policy": f"{manifest.name} version {manifest.version}, created {manifest.created}",
+        "task": f"{origin.task or 'unknown'}: {origin.task_text or 'no sentence'}",
+        "robot": f"{manifest.robot.name}, {manifest.rate_hz:g} Hz, profile {manifest.profile_digest[:12]}",
+        "joints": ", ".join(manifest.joint_names),
+        "observation": f"{manifest.observation.size} values from {', '.join(manifest.observation.streams)}",
+        "action": f"{manifest.action.kind}, {manifest.action.size} values in rad",
+        "timing": f"commands hold {timing.command_horizon_ms:g} ms, streams at most {timing.observation_timeout_ms:g} ms old",
+        "export": f"differs from torch by {parity.max_abs_difference_rad:.2g} rad over {parity.inputs:,} inputs",
+        "data": f"dataset {origin.dataset_fingerprint[:12] or '?'}, reward {origin.reward_fingerprint[:12] or 'none'}",
+    }
+    for metric in manifest.metrics:
+        interval = f" [{metric.interval[0]:.3g}, {metric.interval[1]:.3g}]" if metric.interval else ""
+        over = f" over {metric.episodes} episodes" if metric.episodes else ""
+        lines[metric.name] = f"{metric.value:.3g}{interval}{over}"
+    return lines
+
+
 def check_fits(manifest: Manifest, robot: RobotProfile) -> None:
     """Refuse a bundle that was not made for the LOCAL profile `robot`; BundleError names the first difference."""
     if manifest.joint_names != robot.joint_names:

@@ -30,7 +30,7 @@ from sealegs_contract.robot import load_robot
 from sealegs_contract.sample import CommandSample, JointSample, Sample
 from sealegs_deploy.bundle import load_bundle
 from sealegs_deploy.controller import Controller, ControllerConfig, State, Transition
-from sealegs_deploy.timing import RECENT
+from sealegs_deploy.timing import RECENT, flat
 from sealegs_ros import conversions, qos
 from sealegs_ros.conversions import ERROR, OK, WARN
 from sealegs_ros.runtime import (
