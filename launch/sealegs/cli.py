@@ -61,6 +61,8 @@ def _run_verb(verb: str, arguments: list[str], debug: bool) -> int:
         import tyro
 
         module = importlib.import_module(f"sealegs.commands.{COMMANDS[verb][0]}")
+        if getattr(module, "PASSES_ARGUMENTS_ON", False) and not {"-h", "--help"} & set(arguments):
+            arguments = ["--", *arguments]
         config = tyro.cli(module.Config, args=arguments, prog=f"sealegs {verb}", description=module.__doc__)
         return int(module.run(config) or 0)
     except SealegsError as error:
@@ -76,7 +78,7 @@ def _run_verb(verb: str, arguments: list[str], debug: bool) -> int:
     except OSError as error:
         if debug:
             traceback.print_exc()
-        return _fail(str(error))
+        return _fail(f"{error.strerror}: {error.filename}" if error.filename and error.strerror else str(error))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
