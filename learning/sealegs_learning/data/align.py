@@ -193,7 +193,8 @@ def _rows(
         stamps_by_stream.setdefault(stream_of(sample), []).append(sample.stamp_ns)
     command_stamps = [command.stamp_ns for command in commands]
     position, previous_tick = 0, None
-    for tick, following in zip(ticks, [*ticks[1:], (ticks[-1] if ticks else 0) + options.period_ns], strict=True):
+    ends = [*ticks[1:], ticks[-1] + options.period_ns] if ticks else []
+    for tick, following in zip(ticks, ends, strict=True):
         while position < len(ordered) and ordered[position].stamp_ns <= tick:
             assembler.push(ordered[position])
             position += 1
