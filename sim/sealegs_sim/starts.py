@@ -27,18 +27,19 @@ class Start:
 
 @dataclass(frozen=True)
 class StartRanges:
-    """Ranges of the randomisation; radii from the shoulder's vertical axis, azimuths from straight ahead (+: left)."""
+    """Ranges of the randomisation; radii from the shoulder's vertical axis, azimuths from straight ahead (+: left,
+    away from the front camera, which sees every start whole)."""
 
     joint_noise_rad: float = 0.08
     reach_radius_m: tuple[float, float] = (0.14, 0.26)
-    reach_azimuth_rad: tuple[float, float] = (-0.9, 0.9)
+    reach_azimuth_rad: tuple[float, float] = (-0.7, 0.9)
     reach_height_m: tuple[float, float] = (0.04, 0.18)
     cube_radius_m: tuple[float, float] = (0.155, 0.185)
-    cube_azimuth_rad: tuple[float, float] = (-0.5, 0.5)
+    cube_azimuth_rad: tuple[float, float] = (-0.35, 0.5)
     push_distance_m: tuple[float, float] = (0.07, 0.10)
     push_turn_rad: tuple[float, float] = (-0.45, 0.45)
     handle_radius_m: tuple[float, float] = (0.220, 0.250)
-    handle_azimuth_rad: tuple[float, float] = (-0.5, 0.5)
+    handle_azimuth_rad: tuple[float, float] = (-0.3, 0.5)
 
 
 DEFAULT_RANGES = StartRanges()
