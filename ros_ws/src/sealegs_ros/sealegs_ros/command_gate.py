@@ -11,6 +11,7 @@ from sealegs_contract.robot import RobotProfile
 from sealegs_contract.sample import CommandSample, reorder
 
 FloatArray = NDArray[np.float64]
+REFUSALS = ("joints", "not_finite", "older", "expired", "future")
 
 
 class CommandGate:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sealegs_contract.backend import RobotBackend
 from sealegs_contract.guard import Guard, JointLimits
 from sealegs_contract.sample import CommandSample, ImageSample, JointSample, PoseSample
-from sealegs_ros.command_gate import CommandGate
+from sealegs_ros.command_gate import REFUSALS, CommandGate
 from sealegs_ros.pacing import CameraSchedule, Pacer
 
 
@@ -86,6 +86,20 @@ class RobotLoop:
         self.episode += 1
         self._tick = 0
         return self._observe()
+
+    def texts(self) -> dict[str, object]:
+        """Counters and timing, for /diagnostics and reports."""
+        gate = self.gate
+        return {
+            "state": "HOLD" if self.holding else "ACTIVE",
+            "episode": self.episode,
+            "holds": self.holds,
+            "commands_accepted": gate.accepted,
+            **{f"commands_{reason}": gate.refused[reason] for reason in REFUSALS},
+            "commands_limited": self.guard.limited,
+            "lockstep_waits": self.waited,
+            **self.pacer.texts(),
+        }
 
     def _observe(self) -> Observed:
         due = self.schedule.due(self._tick) if self.schedule else ()

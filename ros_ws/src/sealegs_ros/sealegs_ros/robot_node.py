@@ -6,8 +6,10 @@ Topics out: /clock (simulated), objects/NAME/pose, joint_states (last of a tick)
 
 from __future__ import annotations
 
+import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -37,16 +39,19 @@ from sealegs_ros.runtime import (
 
 
 class RobotNode(Node):
-    """Parameters: robot, task, seed (read at each reset; negative: random), images, real_time_factor, lockstep."""
+    """Parameters: robot, task, seed (read at each reset; negative: the next start of the running generator), images,
+    real_time_factor, lockstep, timing_path.
+    """
 
     def __init__(self) -> None:
         super().__init__("robot_node")
         robot = load_robot(text_parameter(self, "robot", "so101", "shipped robot profile, or a path to one"))
         task = text_parameter(self, "task", "drawer", "simulated task")
-        seed = integer_parameter(self, "seed", 0, "seed of the next reset; negative: a random one")
+        seed = integer_parameter(self, "seed", 0, "seed of the next reset; negative: goes on")
         images = bool_parameter(self, "images", True, "render and publish camera images")
         factor = number_parameter(self, "real_time_factor", 1.0, "simulated seconds per second")
         self._lockstep = bool_parameter(self, "lockstep", False, "simulation waits for each command in turn")
+        self._timing_path = text_parameter(self, "timing_path", "", "write the loop's timing here, as JSON, at the end")
         if not 0.01 <= factor <= 100.0:
             raise BackendError(f"real_time_factor must lie in [0.01, 100], got {factor}")
         backend, text = make_backend(robot, task, seed, images and bool(robot.cameras))
@@ -65,8 +70,10 @@ class RobotNode(Node):
         self.get_logger().info(f"{robot.name} ready: task {task}, {robot.control_rate_hz:g} Hz")
 
     def close(self) -> None:
-        """Leave the robot holding its pose."""
+        """Leave the robot holding its pose, and write the timing."""
         self._loop.backend.close()
+        if self._timing_path:
+            Path(self._timing_path).write_text(json.dumps(self._loop.texts(), indent=2) + "\n", encoding="utf-8")
 
     def _open_topics(self) -> None:
         robot = self._loop.robot
@@ -133,17 +140,10 @@ class RobotNode(Node):
     def _diagnose(self) -> None:
         loop, gate = self._loop, self._loop.gate
         commanders = self.count_publishers(topics.JOINT_TRAJECTORY)
-        values: dict[str, object] = {
-            "state": "HOLD" if loop.holding else "ACTIVE",
-            "episode": loop.episode,
-            "holds": loop.holds,
+        values = {
+            **loop.texts(),
             "commanders": commanders,
-            "commands_accepted": gate.accepted,
-            **{f"commands_{reason}": gate.refused[reason] for reason in REASONS},
             "commands_malformed": self._malformed,
-            "commands_limited": loop.guard.limited,
-            "lockstep_waits": loop.waited,
-            **loop.pacer.texts(),
             **loop.backend.health(),
         }
         level, text = OK, "holding" if loop.holding else "following commands"
@@ -153,9 +153,6 @@ class RobotNode(Node):
             level, text = ERROR, f"{commanders} nodes publish commands: only one may"
         status = conversions.diagnostic_status(self.get_fully_qualified_name(), level, text, values, loop.robot.name)
         self._diagnostics.publish(conversions.diagnostic_array(loop.backend.now_ns(), [status]))
-
-
-REASONS = ("joints", "not_finite", "older", "expired", "future")
 
 
 def main() -> int:
