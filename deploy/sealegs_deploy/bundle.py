@@ -97,11 +97,8 @@ def check_free(out: Path, overwrite: bool) -> None:
     """BundleError unless `out` may be written: a mistyped path must not delete anything but a bundle."""
     if not out.exists():
         return
-    is_zip = out.suffix == ".zip"
-    is_bundle = (
-        out.is_file() if is_zip else (out / SIGNATURE_NAME).is_file() or (out.is_dir() and not any(out.iterdir()))
-    )
-    if not is_bundle:
+    empty = out.is_dir() and not any(out.iterdir())
+    if not (out.is_file() if out.suffix == ".zip" else empty or (out / SIGNATURE_NAME).is_file()):
         raise BundleError(f"{out} exists and is no bundle; choose another name")
     if not overwrite:
         raise BundleError(f"{out} exists already; choose another name or pass --overwrite")
@@ -220,9 +217,6 @@ def _replace_file(out: Path, data: bytes) -> None:
 
 
 def _replace_folder(out: Path, files: Mapping[str, bytes]) -> None:
-    """Only a bundle may be replaced: a mistyped --out must not delete anything else."""
-    if out.exists() and (not out.is_dir() or (not (out / SIGNATURE_NAME).is_file() and any(out.iterdir()))):
-        raise BundleError(f"{out} exists and is no bundle; choose another name")
     temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
         for name, data in files.items():

@@ -267,12 +267,12 @@ class Controller:
         began = self._host_ns()
         try:
             output = self._policy.infer(observation.vector)
+            elapsed = self._host_ns() - began
             measured = streams.joint_position(self.robot.joint_names)
             target = self._decoder.decode(output, self._guard.position, measured)
         except (ActionError, SpecError) as error:
             self._go(State.HOLD, f"policy: {error}", now_ns)
             return None
-        elapsed = self._host_ns() - began
         self.loop_timing.inference.add(elapsed)
         self.loop_timing.observation_age.add(max(observation.oldest_ns, 0))
         self.loop_timing.misses += int(elapsed > self._budget_ns)

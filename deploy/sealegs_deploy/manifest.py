@@ -166,7 +166,7 @@ def summary(manifest: Manifest) -> dict[str, str]:
         "joints": ", ".join(manifest.joint_names),
         "observation": f"{manifest.observation.size} values from {', '.join(manifest.observation.streams)}",
         "action": f"{manifest.action.kind}, {manifest.action.size} values in rad",
-        "timing": f"commands hold {timing.command_horizon_ms:g} ms, streams at most {timing.observation_timeout_ms:g} ms old",
+        "timing": f"commands hold {timing.command_horizon_ms:g} ms, streams {timing.observation_timeout_ms:g} ms",
         "export": f"differs from torch by {parity.max_abs_difference_rad:.2g} rad over {parity.inputs:,} inputs",
         "data": f"dataset {origin.dataset_fingerprint[:12] or '?'}, reward {origin.reward_fingerprint[:12] or 'none'}",
     }

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 WINDOW = 1 << 16  # 22 minutes at 50 Hz, 512 KiB
 RECENT = 1000
-HISTOGRAM_BINS = 60
+HISTOGRAM_BINS = 40
 NS_PER_MS = 1e6
 
 
@@ -45,13 +45,13 @@ class Durations:
         return {"count": self.count} | {name: float(value) / NS_PER_MS for name, value in named.items()}
 
     def histogram(self) -> dict[str, list[float]]:
-        """Counts in logarithmic bins over the window: `edges_ms` (bins + 1) and `counts` (bins)."""
+        """Counts over the window, which must not be empty: `edges_ms` (bins + 1, from 0) and `counts` (bins).
+
+        The last bin also holds the tail above p99.9, which would else squeeze all others into the first.
+        """
         values = self.newest() / NS_PER_MS
-        values = values[values > 0.0]
-        if not len(values):
-            return {"edges_ms": [], "counts": []}
-        edges = np.geomspace(values.min() * 0.999, values.max() * 1.001, HISTOGRAM_BINS + 1)
-        counts, _ = np.histogram(values, edges)
+        edges = np.linspace(0.0, max(float(np.percentile(values, 99.9)), 1e-3), HISTOGRAM_BINS + 1)
+        counts, _ = np.histogram(np.clip(values, 0.0, edges[-1]), edges)
         return {"edges_ms": edges.tolist(), "counts": counts.tolist()}
 
 
@@ -84,7 +84,9 @@ class LoopTiming:
             "inference": self.inference,
             "command_latency": self.command_latency,
         }
-        return self.summary() | {"histograms": {name: durations.histogram() for name, durations in named.items()}}
+        return self.summary() | {
+            "histograms": {n: durations.histogram() for n, durations in named.items() if durations.count}
+        }
 
 
 def flat(summary: Mapping[str, Any]) -> dict[str, Any]:

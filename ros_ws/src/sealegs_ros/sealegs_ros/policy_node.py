@@ -12,13 +12,14 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.logging import get_logger
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
@@ -43,8 +44,6 @@ from sealegs_ros.runtime import (
 )
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
-# A source stamp older than this is another host's clock, not a delay.
-PLAUSIBLE_DELAY_NS = 1_000_000_000
 LEVELS = {State.ACTIVE: OK, State.DISARMED: OK, State.UNCONFIGURED: WARN, State.HOLD: WARN, State.FAULT: ERROR}
 
 
@@ -133,7 +132,8 @@ class PolicyNode(LifecycleNode):
 
     def close(self) -> None:
         """At shutdown: log the timing, and write it to `timing_path`."""
-        self.get_logger().info(f"timing: {json.dumps(self.controller.timing())}")
+        # Not the node's own logger: at shutdown there is no /rosout any more to publish to.
+        get_logger("policy_timing").info(json.dumps(self.controller.timing()))
         if self._timing_path:
             report = self.controller.loop_timing.full() | {"commands": self._published, "malformed": self._malformed}
             Path(self._timing_path).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -146,9 +146,9 @@ class PolicyNode(LifecycleNode):
             topic = topics.object_pose(name)
             self._inputs.append(self.create_subscription(PoseStamped, topic, self._listener(topic), qos.STREAM))
 
-    def _listener(self, topic: str) -> Callable[[Any, Mapping[str, Any]], None]:
-        def on_message(message: Any, info: Mapping[str, Any]) -> None:
-            received_ns = time.perf_counter_ns() - _delay_ns(info)
+    def _listener(self, topic: str) -> Callable[[Any], None]:
+        def on_message(message: Any) -> None:
+            received_ns = time.perf_counter_ns()
             try:
                 sample = conversions.from_message(topic, message)
             except SealegsError as error:
@@ -234,13 +234,6 @@ class PolicyNode(LifecycleNode):
 
     def _text(self, name: str) -> str:
         return str(self.get_parameter(name).value)
-
-
-def _delay_ns(info: Mapping[str, Any]) -> int:
-    """How long ago the publisher sent this message: transport and queues count as latency too. 0 where unknown."""
-    sent_ns = int(info.get("source_timestamp", 0))
-    delay_ns = time.time_ns() - sent_ns
-    return delay_ns if 0 <= delay_ns <= PLAUSIBLE_DELAY_NS else 0
 
 
 def main() -> int:
