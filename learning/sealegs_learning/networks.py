@@ -52,6 +52,7 @@ class StackedPerceptron(nn.Module):
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(members, 1, shape[1])) for shape in shapes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, D) or (K, B, D) -> (K, B, O)."""
         x = x.expand(self.members, *x.shape[-2:])
         last = len(self.weights) - 1
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
@@ -78,6 +79,7 @@ class Normalizer(nn.Module):
         return cls(wide.mean(0), wide.std(0, unbiased=False))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalised `x` (..., D)."""
         return (x - self.mean) / self.std
 
 
@@ -117,6 +119,7 @@ class Policy(nn.Module):
         self.log_std = nn.Parameter(torch.zeros(action_spec.size))
 
     def forward(self, observation: Tensor) -> Tensor:
+        """Action (B, J) in [-1, 1] for a raw observation (B, D)."""
         return self.mean_action(self.normalizer(observation))
 
     def mean_action(self, normalised: Tensor) -> Tensor:
@@ -125,6 +128,4 @@ class Policy(nn.Module):
 
     def log_prob(self, normalised: Tensor, action: Tensor) -> Tensor:
         """log pi(a|s), (B,), of actions (B, J) at normalised observations (B, D)."""
-        return gaussian_log_prob(
-            self.mean_action(normalised), self.log_std.clamp(LOG_STD_MIN, LOG_STD_MAX), action
-        )
+        return gaussian_log_prob(self.mean_action(normalised), self.log_std.clamp(LOG_STD_MIN, LOG_STD_MAX), action)

@@ -59,6 +59,7 @@ class Claim:
 
     @property
     def holds(self) -> bool:
+        """Whether the target holds: computed, never typed."""
         return target_holds(self.value, self.interval, self.target)
 
     def to_json(self) -> dict[str, Any]:

@@ -30,19 +30,39 @@ class LoggedData(Protocol):
     """
 
     @property
-    def robot(self) -> RobotProfile: ...
+    def robot(self) -> RobotProfile:
+        """Its robot."""
+        ...
+
     @property
-    def observation_spec(self) -> ObservationSpec: ...
+    def observation_spec(self) -> ObservationSpec:
+        """What a row of `state` means."""
+        ...
+
     @property
-    def action_spec(self) -> ActionSpec: ...
+    def action_spec(self) -> ActionSpec:
+        """What a policy of this data puts out."""
+        ...
+
     @property
-    def state(self) -> NDArray[np.float32]: ...
+    def state(self) -> NDArray[np.float32]:
+        """Observations (N, D)."""
+        ...
+
     @property
-    def action(self) -> NDArray[np.float32]: ...
+    def action(self) -> NDArray[np.float32]:
+        """Commanded joint targets (N, J), rad."""
+        ...
+
     @property
-    def episode_index(self) -> NDArray[np.int64]: ...
+    def episode_index(self) -> NDArray[np.int64]:
+        """Episode of each row (N,)."""
+        ...
+
     @property
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str:
+        """Digest of its content."""
+        ...
 
 
 class Batch(NamedTuple):
@@ -104,7 +124,8 @@ def normalised_actions(data: LoggedData, episode: slice) -> NDArray[np.float32]:
             )
         initial = _in_order(data, measured["joint_position"])
     output = ActionDecoder(data.action_spec).encode(targets, initial)
-    return np.clip(data.action_spec.to_action(output), -1.0, 1.0).astype(np.float32)
+    action: NDArray[np.float32] = np.clip(data.action_spec.to_action(output), -1.0, 1.0).astype(np.float32)
+    return action
 
 
 def _in_order(data: LoggedData, measured: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -149,7 +170,7 @@ def standardised(reward: NDArray[np.float32], scale: float = 1.0) -> NDArray[np.
     deviation = wide.std()
     if deviation < 1e-9 * max(1.0, float(np.abs(wide).max(initial=0.0))):
         return np.zeros(len(wide), dtype=np.float32)
-    return ((wide - wide.mean()) / deviation * scale).astype(np.float32)
+    return np.asarray((wide - wide.mean()) / deviation * scale, dtype=np.float32)
 
 
 def return_range_scaled(

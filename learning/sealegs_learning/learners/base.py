@@ -73,7 +73,5 @@ class Learner(ABC):
             if key.startswith("optimizer."):
                 _, index, name = key.split(".")
                 moments.setdefault(int(index), {})[name] = value.clone()
-        self.optimizer.load_state_dict(
-            {"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]}
-        )
+        self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.done = done

@@ -30,6 +30,7 @@ class BC(Learner):
         self.optimizer = self._make_optimizer()
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
+        """One step on the policy's loss."""
         s, a = batch.observation, batch.action
         if self.loss == "mse":
             loss = squared_error(self.policy.mean_action(s), a)

@@ -1,9 +1,9 @@
 """Implicit Q-learning (Kostrikov et al., arXiv 2110.06169).
 
-    L_V  = E[ |tau - 1(u<0)| u^2 ],           u = min_i Qt_i(s,a) - V(s)
-    L_Q  = sum_i E[ (r + gamma V(s') - Q_i(s,a))^2 ]
-    L_pi = -E[ min(exp(beta u), cap) log pi(a|s) ]
-    Qt  <- (1 - polyak) Qt + polyak Q
+L_V  = E[ |tau - 1(u<0)| u^2 ],           u = min_i Qt_i(s,a) - V(s)
+L_Q  = sum_i E[ (r + gamma V(s') - Q_i(s,a))^2 ]
+L_pi = -E[ min(exp(beta u), cap) log pi(a|s) ]
+Qt  <- (1 - polyak) Qt + polyak Q
 """
 
 from __future__ import annotations
@@ -70,11 +70,10 @@ class IQL(Learner):
         self.target_q = StackedPerceptron(2, (observations + actions, *hidden, 1), generator)
         self.target_q.load_state_dict(self.q.state_dict())
         self.target_q.requires_grad_(False)
-        self.networks = nn.ModuleDict(
-            {"policy": policy, "value": self.value, "q": self.q, "target_q": self.target_q}
-        )
+        self.networks = nn.ModuleDict({"policy": policy, "value": self.value, "q": self.q, "target_q": self.target_q})
         self.optimizer = self._make_optimizer()
-        self._q_weights, self._target_weights = list(self.q.parameters()), list(self.target_q.parameters())
+        self._q_weights: list[Tensor] = list(self.q.parameters())
+        self._target_weights: list[Tensor] = list(self.target_q.parameters())
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One step on V, Q and pi. They share no trained weights, so one backward of the sum serves all three."""

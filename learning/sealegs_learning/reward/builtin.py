@@ -17,22 +17,38 @@ class EpisodeLike(Protocol):
     """An episode's rows [start, start + length) and its task's name."""
 
     @property
-    def start(self) -> int: ...
+    def start(self) -> int:
+        """First row."""
+        ...
+
     @property
-    def length(self) -> int: ...
+    def length(self) -> int:
+        """Number of rows."""
+        ...
+
     @property
-    def task(self) -> str: ...
+    def task(self) -> str:
+        """Name of the task."""
+        ...
 
 
 class HasEpisodes(Protocol):
     """What the built-in rewards need of a dataset."""
 
     @property
-    def state(self) -> NDArray[np.float32]: ...
+    def state(self) -> NDArray[np.float32]:
+        """Observations (N, D)."""
+        ...
+
     @property
-    def observation_spec(self) -> ObservationSpec: ...
+    def observation_spec(self) -> ObservationSpec:
+        """What a row of `state` means."""
+        ...
+
     @property
-    def episodes(self) -> tuple[EpisodeLike, ...] | list[EpisodeLike]: ...
+    def episodes(self) -> tuple[EpisodeLike, ...] | list[EpisodeLike]:
+        """Its episodes, in row order."""
+        ...
 
 
 def true_progress(data: HasEpisodes) -> NDArray[np.float32]:

@@ -56,10 +56,8 @@ def agreement(reward_a: Tensor, reward_b: Tensor, probability_b_better: Tensor) 
     return right.sum(-1) / decided.sum(-1).clamp_min(1)
 
 
-def usable_pairs(
-    index_a: NDArray, index_b: NDArray, probability: NDArray, abstain: NDArray, rows: int
-) -> Pairs:
-    """Labels that speak: abstentions and pairs of a row with itself are dropped. LearningError on foreign rows or none."""
+def usable_pairs(index_a: NDArray, index_b: NDArray, probability: NDArray, abstain: NDArray, rows: int) -> Pairs:
+    """Labels that speak: no abstentions, no pairs of a row with itself. LearningError on foreign rows or too few."""
     pairs = Pairs(index_a.astype(np.int64), index_b.astype(np.int64), probability.astype(np.float64))
     if len(index_a) and (min(index_a.min(), index_b.min()) < 0 or max(index_a.max(), index_b.max()) >= rows):
         raise LearningError(f"labels name rows outside the dataset's {rows}: they belong to another dataset")
@@ -105,15 +103,13 @@ class _Rows:
 
     def pick(self, where: Tensor) -> RewardInputs:
         state, frames = self.inputs
-        return RewardInputs(
-            None if state is None else state[where], None if frames is None else frames[where]
-        )
+        return RewardInputs(None if state is None else state[where], None if frames is None else frames[where])
 
     def rewards(self, model: RewardEnsemble, chunk: int = 512) -> tuple[Tensor, Tensor]:
         """Member rewards (K, P) of all pairs."""
         with torch.no_grad():
-            a = [model(self.pick(part)) for part in self.a.split(chunk)]
-            b = [model(self.pick(part)) for part in self.b.split(chunk)]
+            a = [model(self.pick(part)) for part in torch.split(self.a, chunk)]
+            b = [model(self.pick(part)) for part in torch.split(self.b, chunk)]
         return torch.cat(a, 1), torch.cat(b, 1)
 
 
@@ -181,7 +177,7 @@ def _epoch(
     orders = torch.stack([torch.randperm(count, generator=generator) for _ in range(model.members)])
     right = torch.zeros(model.members)
     decided = torch.zeros(model.members)
-    for order in orders.split(size, dim=1):
+    for order in torch.split(orders, size, dim=1):
         p = data.p[order]
         ends = torch.cat([data.a[order], data.b[order]], dim=1)
         a, b = model(data.pick(ends)).chunk(2, dim=1)

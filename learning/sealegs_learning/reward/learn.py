@@ -31,13 +31,24 @@ class LabelArrays(Protocol):
     """A label set: global row indices and the probability that b shows more progress, (P,) each."""
 
     @property
-    def index_a(self) -> NDArray[np.int64]: ...
+    def index_a(self) -> NDArray[np.int64]:
+        """Rows a (P,)."""
+        ...
+
     @property
-    def index_b(self) -> NDArray[np.int64]: ...
+    def index_b(self) -> NDArray[np.int64]:
+        """Rows b (P,)."""
+        ...
+
     @property
-    def probability_b_better(self) -> NDArray: ...
+    def probability_b_better(self) -> NDArray:
+        """Probability (P,) that b shows more progress."""
+        ...
+
     @property
-    def abstain(self) -> NDArray[np.bool_]: ...
+    def abstain(self) -> NDArray[np.bool_]:
+        """Whether the judge gave no answer (P,)."""
+        ...
 
 
 class RewardSource(RewardDataset, HasImages, Protocol):

@@ -48,6 +48,7 @@ class StackedConvolutions(nn.Module):
         self.features = CHANNELS[-1] * size * size
 
     def forward(self, frames: Tensor) -> Tensor:
+        """Features (K, B, F) of uint8 frames."""
         x = frames.to(torch.float32) * (2.0 / 255.0) - 1.0
         x = x.expand(self.members, *x.shape[-4:]).transpose(0, 1)
         batch = x.shape[0]
@@ -79,9 +80,7 @@ class RewardEnsemble(nn.Module):
             raise LearningError("a reward needs the state, frames, or both")
         self.members = members
         self.normalizer = normalizer
-        self.encoder = (
-            StackedConvolutions(members, frame_channels, image_size, generator) if frame_channels else None
-        )
+        self.encoder = StackedConvolutions(members, frame_channels, image_size, generator) if frame_channels else None
         features = (len(normalizer.mean) if normalizer else 0) + (self.encoder.features if self.encoder else 0)
         self.head = StackedPerceptron(members, (features, *hidden, 1), generator)
         self.register_buffer("offset", torch.zeros(members, 1))
@@ -95,7 +94,8 @@ class RewardEnsemble(nn.Module):
             parts.append(state.expand(self.members, *state.shape[-2:]))
         if self.encoder is not None and inputs.frames is not None:
             parts.append(self.encoder(inputs.frames))
-        return self.head(torch.cat(parts, dim=-1)).squeeze(-1)
+        rewards: Tensor = self.head(torch.cat(parts, dim=-1)).squeeze(-1)
+        return rewards
 
     def standardise(self, raw: Tensor) -> None:
         """Take the raw rewards (K, N) of a whole dataset as each member's zero mean and unit deviation."""

@@ -33,13 +33,24 @@ class RewardDataset(HasEpisodes, Protocol):
     """A dataset that reward sidecars can lie beside."""
 
     @property
-    def path(self) -> Path: ...
+    def path(self) -> Path:
+        """Its folder."""
+        ...
+
     @property
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str:
+        """Digest of its content."""
+        ...
+
     @property
-    def episode_index(self) -> NDArray[np.int64]: ...
+    def episode_index(self) -> NDArray[np.int64]:
+        """Episode of each row (N,)."""
+        ...
+
     @property
-    def frame_index(self) -> NDArray[np.int64]: ...
+    def frame_index(self) -> NDArray[np.int64]:
+        """Frame within the episode (N,)."""
+        ...
 
 
 class Reward(NamedTuple):

@@ -1,0 +1,85 @@
+"""Episodes rolled out in process into a dataset in memory: for experiments and tests that need no bags and no files."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sealegs_contract.robot import RobotProfile
+from sealegs_contract.spec import ActionSpec, ObservationSpec
+
+
+@dataclass(frozen=True)
+class RolloutEpisode:
+    """Rows [start, start + length), the task, and whether it succeeded (achieved and held)."""
+
+    start: int
+    length: int
+    task: str
+    success: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class RolloutDataset:
+    """Rows as an imported dataset has them: state (N, D), and action (N, J) as guarded joint targets in rad."""
+
+    robot: RobotProfile
+    observation_spec: ObservationSpec
+    action_spec: ActionSpec
+    state: NDArray[np.float32]
+    action: NDArray[np.float32]
+    episode_index: NDArray[np.int64]
+    frame_index: NDArray[np.int64]
+    episodes: tuple[RolloutEpisode, ...]
+    path: Path = field(default=Path("rollouts"))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the rows."""
+        digest = hashlib.sha256()
+        for values in (self.state, self.action, self.episode_index):
+            digest.update(np.ascontiguousarray(values).tobytes())
+        return digest.hexdigest()
+
+    @property
+    def success_rate(self) -> float:
+        """Share of the episodes that succeeded."""
+        return sum(episode.success for episode in self.episodes) / len(self.episodes)
+
+
+def roll_out(task: str, policy_name: str, episodes: int, seed: int = 0, robot: str = "so101") -> RolloutDataset:
+    """`episodes` episodes of a simulator's policy by name; episode i starts from seed + i and ends at the horizon."""
+    from sealegs_sim.env import SealegsEnv
+    from sealegs_sim.policies import make_policy
+
+    env = SealegsEnv(task, robot)
+    policy = make_policy(policy_name, task, robot)
+    states: list[NDArray[np.float32]] = []
+    actions: list[NDArray[np.float32]] = []
+    rows: list[RolloutEpisode] = []
+    for i in range(episodes):
+        observation, info = env.reset(seed=seed + i)
+        policy.reset(np.random.default_rng((seed + i, 1)))
+        truncated, start = False, len(states)
+        while not truncated:
+            states.append(observation)
+            observation, _, _, truncated, info = env.step(policy.act(observation).astype(np.float32))
+            actions.append(env.control.guard.position.astype(np.float32))
+        rows.append(RolloutEpisode(start, len(states) - start, task, bool(info["success"]), seed + i))
+    env.close()
+    index = np.repeat(np.arange(episodes), [row.length for row in rows])
+    return RolloutDataset(
+        env.robot,
+        env.task.observation_spec(env.robot),
+        env.task.action_spec(env.robot),
+        np.stack(states),
+        np.stack(actions),
+        index,
+        np.concatenate([np.arange(row.length) for row in rows]),
+        tuple(rows),
+    )
