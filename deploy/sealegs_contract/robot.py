@@ -192,14 +192,14 @@ def parse_robot(content: Any, source: str) -> RobotProfile:
     """A profile from decoded YAML or JSON; `source` names where it came from in errors."""
     try:
         profile = RobotProfile.model_validate(content)
-        _ = profile.digest  # raises for free-form backend parameters that JSON cannot hold, such as NaN
+        _ = profile.digest  # raises for free-form backend parameters that JSON cannot hold, such as !!binary
         return profile
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "profile"
         raise ProfileError(f"{source}: {where}: {first['msg']} ({error.error_count()} problem(s) in all)") from error
     except ValueError as error:
-        raise ProfileError(f"{source}: backend.parameters: {error}") from error
+        raise ProfileError(f"{source}: backend.parameters: {' '.join(str(error).split())}") from error
 
 
 class _PlainLoader(yaml.SafeLoader):

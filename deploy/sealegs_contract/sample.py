@@ -106,7 +106,7 @@ def reorder(names: tuple[str, ...], values: FloatArray, wanted: tuple[str, ...])
     """
     if values.shape[-1:] != (len(names),):
         raise SpecError(
-            f"expected one value for each of the joints {list(names)}, got an array of shape {values.shape}"
+            f"expected one value for each of the joints {list(names)}, got shape {values.shape}"
         )
     if names == wanted:
         return values

@@ -75,6 +75,8 @@ def _run_verb(verb: str, arguments: list[str], debug: bool) -> int:
         return _fail(
             f"{error}; install what this verb needs, for example: pip install 'sealegs[{_extra_of(error.name or '')}]'"
         )
+    except BrokenPipeError:
+        raise  # entry_point's business
     except OSError as error:
         if debug:
             traceback.print_exc()

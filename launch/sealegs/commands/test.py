@@ -9,7 +9,6 @@ import tyro
 
 from sealegs_contract.errors import MachineError
 
-
 # The command line hands over everything, options too, without reading it.
 PASSES_ARGUMENTS_ON = True
 

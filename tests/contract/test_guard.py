@@ -1,0 +1,283 @@
+"""The guard against hand arithmetic, brute force, and an oracle that knows only positions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sealegs_contract.errors import SpecError
+from sealegs_contract.guard import Guard, JointLimits, braking_velocity, limit_command
+from sealegs_contract.robot import load_robot
+
+DT = 0.02
+# Rounding: a position of 1 rad carries 1e-16 rad, and a braking curve of 90 steps gathers some hundred of these.
+TOLERANCE_RAD, TOLERANCE_RAD_S, TOLERANCE_RAD_S2 = 1e-12, 1e-9, 1e-6
+
+
+def violations(limits: JointLimits, positions: np.ndarray, period_s: float = DT) -> dict[str, float]:
+    """The worst excess over each limit in `positions` (T, ..., J), which starts at rest. Knows nothing of the guard."""
+    velocity = np.diff(positions, axis=0, prepend=positions[:1]) / period_s
+    acceleration = np.diff(velocity, axis=0, prepend=np.zeros_like(velocity[:1])) / period_s
+    outside = np.maximum(limits.position_min - positions, positions - limits.position_max)
+    return {
+        "position": float(outside.max()),
+        "velocity": float((np.abs(velocity) - limits.velocity_max).max()),
+        "acceleration": float((np.abs(acceleration) - limits.acceleration_max).max()),
+    }
+
+
+def assert_legal(limits: JointLimits, positions: np.ndarray, period_s: float = DT) -> None:
+    found = violations(limits, positions, period_s)
+    assert found["position"] <= TOLERANCE_RAD, found
+    assert found["velocity"] <= TOLERANCE_RAD_S, found
+    assert found["acceleration"] <= TOLERANCE_RAD_S2, found
+
+
+def follow(guard: Guard, start: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Commands (T + 1, ..., J), the start first."""
+    guard.reset(start)
+    return np.array([guard.position, *(guard(target).position for target in targets)])
+
+
+def stopping_distance(speed: float, acceleration: float) -> float:
+    """Distance covered when moving one period at `speed`, then slowing by a*dt each period until at rest."""
+    distance = 0.0
+    while speed > 0.0:
+        distance += speed * DT
+        speed -= acceleration * DT
+    return distance
+
+
+def test_the_oracle_sees_each_kind_of_violation(limits: JointLimits) -> None:
+    rest = np.zeros((5, 3))
+    assert violations(limits, rest)["velocity"] < 0
+    jump = rest.copy()
+    jump[3:, 1] = 0.25
+    found = violations(limits, jump)
+    assert found["position"] < 0 < min(found["velocity"], found["acceleration"])
+    assert violations(limits, rest + 0.31)["position"] == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("distance", "acceleration"), itertools.product([1e-6, 0.003, 0.012, 0.1, 1.0, 4.0], [0.7, 30])
+)
+def test_braking_velocity_is_the_largest_that_stops_in_time(distance: float, acceleration: float) -> None:
+    speed = float(braking_velocity(np.array(distance), np.array(acceleration), DT))
+    assert stopping_distance(speed, acceleration) == pytest.approx(distance, rel=1e-9)
+    assert stopping_distance(speed * (1 + 1e-6), acceleration) > distance
+
+
+def test_braking_velocity_by_hand() -> None:
+    # a dt^2 = 0.012 rad: from x = 0.024 rad per period the stop covers 0.024 + 0.012 = 0.036 rad.
+    assert braking_velocity(np.array(0.036), np.array(30.0), DT) == pytest.approx(0.024 / DT)
+    assert braking_velocity(np.array(0.006), np.array(30.0), DT) == pytest.approx(0.006 / DT)
+    assert braking_velocity(np.array(0.0), np.array(30.0), DT) == 0.0
+    assert braking_velocity(np.array(-0.036), np.array(30.0), DT) == pytest.approx(-0.024 / DT)
+
+
+def test_first_steps_by_hand(limits: JointLimits) -> None:
+    guard = Guard(limits, DT)
+    commands = follow(guard, np.zeros(3), np.full((3, 3), 10.0))
+    # Joint 0: +0.6 rad/s each period, so 0.012, 0.024, 0.036 rad further.
+    np.testing.assert_allclose(commands[:, 0], [0.0, 0.012, 0.036, 0.072], atol=1e-15)
+    np.testing.assert_allclose(guard.velocity, [1.8, 0.3, 0.042], atol=1e-12)
+    assert (guard.limited, guard.rejected) == (3, 0)
+
+
+def random_walks(rng: np.random.Generator, steps: int, batch: int, joints: int) -> np.ndarray:
+    return np.cumsum(rng.normal(scale=0.2, size=(steps, batch, joints)), axis=0)
+
+
+def square_waves(rng: np.random.Generator, steps: int, batch: int, joints: int) -> np.ndarray:
+    """Full swings of random length: the worst case for braking."""
+    signs = np.cumprod(np.where(rng.random((steps, batch, joints)) < 0.02, -1.0, 1.0), axis=0)
+    return 1e6 * signs
+
+
+def uniform(rng: np.random.Generator, steps: int, batch: int, joints: int) -> np.ndarray:
+    return rng.uniform(-3.0, 3.0, (steps, batch, joints))
+
+
+def near_limits(rng: np.random.Generator, steps: int, batch: int, joints: int) -> np.ndarray:
+    """Targets within rounding of position limits."""
+    return rng.choice([-1.0, 2.0, -0.2, 0.3], (steps, batch, joints)) + rng.normal(
+        scale=1e-9, size=(steps, batch, joints)
+    )
+
+
+@pytest.mark.parametrize("make_targets", [random_walks, square_waves, uniform, near_limits])
+def test_fuzzed_commands_stay_legal(limits: JointLimits, make_targets) -> None:  # type: ignore[no-untyped-def]
+    rng = np.random.default_rng(7)
+    steps, batch = 1000, 100  # 1e5 commands of three joints for each kind
+    targets = make_targets(rng, steps, batch, 3)
+    targets[rng.random(targets.shape) < 0.01] = np.nan
+    start = rng.uniform(limits.position_min, limits.position_max, (batch, 3))
+    commands = follow(Guard(limits, DT, batch=batch), start, targets)
+    assert_legal(limits, commands)
+    assert np.abs(np.diff(commands, axis=0)).max() > 0.9 * DT  # it moved, and fast
+
+
+def test_the_real_robot_stays_legal_at_its_extremes() -> None:
+    limits = JointLimits.from_profile(load_robot("so101"))
+    rng = np.random.default_rng(3)
+    targets = square_waves(rng, 2000, 20, len(limits.position_min))
+    home = np.broadcast_to(load_robot("so101").home_rad, targets.shape[1:])
+    assert_legal(limits, follow(Guard(limits, DT, batch=20), home, targets))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    acceleration=st.floats(0.05, 200.0),
+    velocity=st.floats(0.05, 20.0),
+    width=st.floats(0.01, 6.0),
+    start=st.floats(0.0, 1.0),
+    period=st.sampled_from([0.001, 0.004, 0.02, 0.1]),
+    targets=st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=40),
+    repeats=st.integers(1, 25),
+)
+def test_any_limits_and_any_targets(
+    acceleration: float, velocity: float, width: float, start: float, period: float, targets: list[float], repeats: int
+) -> None:
+    limits = JointLimits(np.array([-0.5]), np.array([-0.5 + width]), np.array([velocity]), np.array([acceleration]))
+    guard = Guard(limits, period)
+    wanted = np.repeat(np.array(targets), repeats)[:, None]
+    commands = follow(guard, np.array([-0.5 + start * width]).clip(-0.5, -0.5 + width), wanted)
+    found = violations(limits, commands, period)
+    assert found["position"] <= TOLERANCE_RAD, found
+    assert found["velocity"] <= 1e-13 / period, found
+    assert found["acceleration"] <= max(1e-9 * acceleration, 1e-12 / period**2), found
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_one_bad_value_rejects_the_whole_command_before_clamping(limits: JointLimits, bad: float) -> None:
+    guard = Guard(limits, DT)
+    guard.reset(np.zeros(3))
+    for _ in range(10):
+        guard(np.array([1.0, 0.2, 1.0]))
+    before, speed = guard.position.copy(), guard.velocity.copy()
+    step = guard(np.array([1.0, bad, 1.0]))
+    assert not step.finite
+    assert step.limited.all()
+    assert guard.rejected == 1
+    # Every joint, the good ones too, decelerates by a*dt.
+    expected = np.maximum(speed - limits.acceleration_max * DT, 0.0)
+    np.testing.assert_allclose((step.position - before) / DT, expected, atol=1e-12)
+    for _ in range(200):
+        step = guard(np.full(3, bad))
+    np.testing.assert_array_equal(step.velocity, 0.0)
+    assert np.isfinite(step.position).all()
+
+
+def test_a_bad_row_leaves_the_other_rows_alone(limits: JointLimits) -> None:
+    rng = np.random.default_rng(0)
+    targets = rng.uniform(-1, 1, (50, 4, 3))
+    spoiled = targets.copy()
+    spoiled[25:, 2, 0] = np.nan
+    clean_run = follow(Guard(limits, DT, batch=4), np.zeros(3), targets)
+    spoiled_run = follow(Guard(limits, DT, batch=4), np.zeros(3), spoiled)
+    np.testing.assert_array_equal(clean_run[:, [0, 1, 3]], spoiled_run[:, [0, 1, 3]])
+    np.testing.assert_array_equal(spoiled_run[-1, 2], spoiled_run[-2, 2])
+
+
+@pytest.mark.parametrize("offset", [0.5, 1e-9, -1e-9, -0.5])
+def test_a_start_outside_the_limits_only_moves_inward(limits: JointLimits, offset: float) -> None:
+    start = (limits.position_max if offset > 0 else limits.position_min) + offset
+    outward = np.full((400, 3), 10.0 * np.sign(offset))
+    commands = follow(Guard(limits, DT), start, outward)
+    outside = np.maximum(np.maximum(limits.position_min - commands, commands - limits.position_max), 0.0)
+    assert (np.diff(outside, axis=0) <= 1e-15).all()
+    assert (outside[-1] <= 1e-12).all()
+    motion = violations(limits, commands)
+    assert motion["velocity"] <= TOLERANCE_RAD_S
+    assert motion["acceleration"] <= TOLERANCE_RAD_S2
+
+
+def test_an_outward_speed_outside_the_limits_is_not_followed(limits: JointLimits) -> None:
+    position = limits.position_max + 0.1
+    step = limit_command(np.full(3, 9.0), position, limits.velocity_max, limits, DT)
+    assert (step.position <= position).all()
+    np.testing.assert_allclose(step.velocity, (step.position - position) / DT)
+
+
+def test_legal_sequences_pass_unchanged(limits: JointLimits) -> None:
+    t = np.arange(2000)[:, None] * DT
+    centre = (limits.position_min + limits.position_max) / 2
+    swing = 0.45 * (limits.position_max - limits.position_min)
+    # A sine of amplitude A and frequency w has speed A w and acceleration A w^2.
+    omega = 0.7 * np.minimum(limits.velocity_max / swing, np.sqrt(limits.acceleration_max / swing))
+    targets = centre - swing * np.cos(omega * t)
+    assert_legal(limits, targets)
+    guard = Guard(limits, DT)
+    np.testing.assert_allclose(follow(guard, targets[0], targets), np.vstack([targets[:1], targets]), atol=1e-12)
+    assert (guard.limited, guard.rejected) == (0, 0)
+
+
+def test_targets_at_the_limits_are_reached(limits: JointLimits) -> None:
+    guard = Guard(limits, DT)
+    commands = follow(guard, np.zeros(3), np.full((400, 3), 10.0))
+    np.testing.assert_allclose(commands[-1], limits.position_max, atol=1e-9)
+    # Time-optimal: joint 0 accelerates for 5 periods, and brakes for 5: 2 rad at 3 rad/s take 0.67 s + 0.1 s.
+    assert np.argmax(commands[:, 0] > 2.0 - 1e-9) <= 40
+
+
+def test_batch_equals_single_guards(limits: JointLimits) -> None:
+    rng = np.random.default_rng(5)
+    targets = rng.uniform(-2, 2, (200, 6, 3))
+    targets[rng.random(targets.shape) < 0.02] = np.nan
+    start = rng.uniform(limits.position_min, limits.position_max, (6, 3))
+    together = Guard(limits, DT, batch=6)
+    batch_run = follow(together, start, targets)
+    singles = [Guard(limits, DT) for _ in range(6)]
+    for row, guard in enumerate(singles):
+        np.testing.assert_array_equal(batch_run[:, row], follow(guard, start[row], targets[:, row]))
+    assert together.limited == sum(guard.limited for guard in singles)
+    assert together.rejected == sum(guard.rejected for guard in singles)
+
+
+def test_reset_of_single_rows(limits: JointLimits) -> None:
+    guard = Guard(limits, DT, batch=3)
+    guard.reset(np.zeros(3))
+    for _ in range(5):
+        guard(np.full((3, 3), 0.2))
+    moving = guard.position.copy()
+    guard.reset(np.full(3, 0.1), rows=np.array([True, False, False]))
+    np.testing.assert_array_equal(guard.position[0], 0.1)
+    np.testing.assert_array_equal(guard.velocity[0], 0.0)
+    np.testing.assert_array_equal(guard.position[1:], moving[1:])
+    assert guard.velocity[1:].any()
+
+
+def test_stop_decelerates_and_counts_nothing(limits: JointLimits) -> None:
+    guard = Guard(limits, DT)
+    commands = list(follow(guard, np.zeros(3), np.full((20, 3), 10.0)))
+    limited = guard.limited
+    commands += [guard.stop().position for _ in range(120)]
+    assert_legal(limits, np.array(commands))
+    np.testing.assert_allclose(guard.velocity, 0.0, atol=1e-12)
+    assert (guard.limited, guard.rejected) == (limited, 0)
+
+
+def test_an_unarmed_or_misused_guard_says_so(limits: JointLimits) -> None:
+    guard = Guard(limits, DT)
+    with pytest.raises(SpecError, match="call reset"):
+        guard(np.zeros(3))
+    with pytest.raises(SpecError, match="not finite"):
+        guard.reset(np.array([0.0, np.nan, 0.0]))
+    guard.reset(np.zeros(3))
+    with pytest.raises(SpecError, match=r"targets of shape \(3,\), got \(2,\)"):
+        guard(np.zeros(2))
+    for shape in [(), (1,), (2, 3)]:
+        with pytest.raises(SpecError, match="shape"):
+            guard(np.zeros(shape))
+
+
+def test_the_callers_arrays_are_left_alone(limits: JointLimits) -> None:
+    target, start = np.full(3, 5.0), np.zeros(3)
+    guard = Guard(limits, DT)
+    guard.reset(start)
+    for _ in range(3):
+        guard(target)
+    assert target.tolist() == [5.0] * 3
+    assert start.tolist() == [0.0] * 3
