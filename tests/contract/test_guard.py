@@ -60,9 +60,8 @@ def test_the_oracle_sees_each_kind_of_violation(limits: JointLimits) -> None:
     assert violations(limits, rest + 0.31)["position"] == pytest.approx(0.01)
 
 
-@pytest.mark.parametrize(
-    ("distance", "acceleration"), itertools.product([1e-6, 0.003, 0.012, 0.1, 1.0, 4.0], [0.7, 30])
-)
+@pytest.mark.parametrize("acceleration", [0.7, 30.0])
+@pytest.mark.parametrize("distance", [1e-6, 0.003, 0.012, 0.1, 1.0, 4.0])
 def test_braking_velocity_is_the_largest_that_stops_in_time(distance: float, acceleration: float) -> None:
     speed = float(braking_velocity(np.array(distance), np.array(acceleration), DT))
     assert stopping_distance(speed, acceleration) == pytest.approx(distance, rel=1e-9)
