@@ -11,6 +11,7 @@ from sealegs.report.summary import Arm, Interval, LabelBin, Strip, Timing
 WIDTH = 400.0
 STRIP_WIDTH = 880.0
 LEFT, RIGHT, BOTTOM = 50.0, 12.0, 44.0
+NO_METRICS = frozenset({"update", "seconds", "updates_per_second"})
 Drawn = tuple[str, float]
 
 
@@ -121,7 +122,7 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], slots: Mapping[s
 
 def curve_metrics(arms: Sequence[Arm]) -> list[str]:
     """Names of the logged metrics, `success` first, then in the order of appearance."""
-    names = dict.fromkeys(key for arm in arms for row in arm.curve for key in row if key != "update")
+    names = dict.fromkeys(key for arm in arms for row in arm.curve for key in row if key not in NO_METRICS)
     return sorted(names, key=lambda name: name != "success")
 
 
@@ -135,8 +136,9 @@ def timing_histogram(timing: Timing, title: str, classes: str, limit_ms: float |
     """Share of ticks per bin, with p50 and p99 marked; `limit_ms` is the target for p99."""
     height, top = 220.0, 44.0
     histogram = timing.histogram
+    heading = svg.text(0.0, 14.0, title, "ink bold") + svg.text(0.0, 31.0, _timing_figures(timing))
     if histogram is None:
-        return svg.text(0.0, 14.0, title, "ink bold"), 20.0
+        return heading, top
     edges, total = histogram.edges_ms, sum(histogram.counts) or 1
     shares = [count / total for count in histogram.counts]
     left, right = min(edges[0], timing.p50_ms), max(edges[-1], 1.05 * timing.p99_ms, 1.02 * (limit_ms or 0.0))
@@ -147,9 +149,7 @@ def timing_histogram(timing: Timing, title: str, classes: str, limit_ms: float |
         svg.Scale(0.0, 1.08 * max(shares), height - BOTTOM, top),
     )
     unit = "ms, logarithmic" if logarithmic else "ms"
-    parts = [svg.axes(panel, unit, "", y_percent=True), svg.text(0.0, 14.0, title, "ink bold")]
-    figures = f"p50 {timing.p50_ms:.2f}, p99 {timing.p99_ms:.2f}, max {timing.max_ms:.2f} ms"
-    parts.append(svg.text(0.0, 31.0, f"{figures}; n = {timing.count}"))
+    parts = [svg.axes(panel, unit, "", y_percent=True), heading]
     for share, low, high in zip(shares, edges, edges[1:], strict=False):
         x, width = panel.x(low), panel.x(high) - panel.x(low)
         tip = f"{low:.2f} to {high:.2f} ms: {100.0 * share:.1f} %"
@@ -157,6 +157,11 @@ def timing_histogram(timing: Timing, title: str, classes: str, limit_ms: float |
     marks = [("p50", timing.p50_ms), ("p99", timing.p99_ms)] + ([("target", limit_ms)] if limit_ms else [])
     parts += [_mark(panel, name, value, top) for name, value in marks]
     return "".join(parts), height
+
+
+def _timing_figures(timing: Timing) -> str:
+    figures = f"p50 {timing.p50_ms:.2f}, p99 {timing.p99_ms:.2f}, max {timing.max_ms:.2f} ms"
+    return f"{figures}; n = {timing.count}"
 
 
 def _mark(panel: svg.Panel, name: str, value: float, top: float) -> str:

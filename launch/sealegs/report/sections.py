@@ -49,7 +49,9 @@ def _key_figures(run: Summary) -> list[tuple[str, str]]:
     if run.ros is not None:
         items.append((charts.percent(run.ros.rate), f"success over ROS 2, {run.ros.episodes} closed-loop episodes"))
     if run.labels is not None and run.labels.accuracy is not None:
-        items.append((charts.percent(run.labels.accuracy), "of the judge's answers are right"))
+        items.append(
+            (charts.percent(run.labels.accuracy), "of the judge's answers are right, where frames clearly differ")
+        )
     if run.ros is not None and run.ros.command_latency is not None:
         latency = run.ros.command_latency.p99_ms
         items.append((f"{latency:.1f} ms", "observation to command, 99th percentile"))
@@ -117,7 +119,8 @@ def labels(run: Summary) -> str:
     if run.labels is None:
         return ""
     part = run.labels
-    right = "" if part.accuracy is None else f" {charts.percent(part.accuracy)} of its answers were right"
+    apart = f" on pairs that differ by more than {part.minimum_difference:g}" if part.minimum_difference else ""
+    right = "" if part.accuracy is None else f" {charts.percent(part.accuracy)} of its answers{apart} were right"
     right += f" (95 % interval {interval_text(part.interval)})." if right and part.interval else "." if right else ""
     lead = (
         f"The judge ({part.judge}) saw {part.pairs} pairs of camera frames and the task sentence, "

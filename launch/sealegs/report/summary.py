@@ -102,9 +102,10 @@ class LabelBin(FrozenModel):
 
 
 class LabelSummary(FrozenModel):
-    """How often the judge was right: of `pairs` asked, `abstained` got no answer, `accuracy` is over the rest.
+    """How often the judge was right: of `pairs` asked, `abstained` got no answer.
 
-    Pairs whose true progress is equal have no right answer; they count in `pairs` only.
+    `accuracy` is over answered pairs whose true progress differs by more than `minimum_difference`; pairs that do not
+    differ have no right answer.
     """
 
     judge: str
@@ -112,6 +113,7 @@ class LabelSummary(FrozenModel):
     abstained: Count = 0
     accuracy: Fraction | None = None
     interval: Interval | None = None
+    minimum_difference: Fraction = 0.1
     bins: tuple[LabelBin, ...] = ()
 
 
