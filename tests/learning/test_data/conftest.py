@@ -50,7 +50,9 @@ def joint_state(ns: int, names: tuple[str, ...], position: Any, velocity: Any, e
 def trajectory(ns: int, names: tuple[str, ...], position: Any, until_ns: int = 100_000_000) -> Any:
     empty = np.empty(0)
     duration = TYPES["builtin_interfaces/msg/Duration"](sec=until_ns // 10**9, nanosec=until_ns % 10**9)
-    point = TYPES["trajectory_msgs/msg/JointTrajectoryPoint"](np.asarray(position, float), empty, empty, empty, duration)
+    point = TYPES["trajectory_msgs/msg/JointTrajectoryPoint"](
+        np.asarray(position, float), empty, empty, empty, duration
+    )
     return TYPES["trajectory_msgs/msg/JointTrajectory"](_header(ns), list(names), [point])
 
 
@@ -96,7 +98,9 @@ class Recipe:
 
     def state(self, step: int) -> np.ndarray:
         position, velocity = self.joints(step)
-        return np.concatenate([position, velocity, *(self.place(name, step) for name in self.objects)]).astype(np.float32)
+        return np.concatenate([position, velocity, *(self.place(name, step) for name in self.objects)]).astype(
+            np.float32
+        )
 
     def messages(self) -> list[Message]:
         result: list[Message] = [(self.start, "/task", text("open the drawer"))]
@@ -130,7 +134,14 @@ def robot() -> RobotProfile:
 def make() -> SimpleNamespace:
     """Builders of single messages, for tests that bend an episode."""
     return SimpleNamespace(
-        joint_state=joint_state, trajectory=trajectory, pose=pose, image=image, text=text, jpeg=jpeg, period=PERIOD, start=START
+        joint_state=joint_state,
+        trajectory=trajectory,
+        pose=pose,
+        image=image,
+        text=text,
+        jpeg=jpeg,
+        period=PERIOD,
+        start=START,
     )
 
 
@@ -142,7 +153,12 @@ def recipe(robot: RobotProfile) -> Callable[..., Recipe]:
 @pytest.fixture
 def info(robot: RobotProfile) -> Callable[..., EpisodeInfo]:
     def make(**changes: Any) -> EpisodeInfo:
-        content = {"task": "drawer", "task_text": "open the drawer", "robot": robot.name, "profile_digest": robot.digest}
+        content = {
+            "task": "drawer",
+            "task_text": "open the drawer",
+            "robot": robot.name,
+            "profile_digest": robot.digest,
+        }
         return EpisodeInfo.model_validate({**content, **changes})
 
     return make
@@ -150,7 +166,7 @@ def info(robot: RobotProfile) -> Callable[..., EpisodeInfo]:
 
 @pytest.fixture
 def mcap_bag(robot: RobotProfile) -> Callable[..., Path]:
-    """Write messages into FOLDER/NAME_0.mcap with the mcap library: chunks of `chunk_size`, metadata record at both ends."""
+    """Write messages into FOLDER/NAME_0.mcap with the mcap library: metadata record at both ends."""
     from mcap.writer import CompressionType
     from mcap.writer import Writer as McapWriter
 

@@ -28,7 +28,13 @@ def test_numbers_survive_from_messages_to_dataset(tmp_path, recipe, mcap_bag, in
     np.testing.assert_allclose(dataset.timestamp[:4], [0, 0.02, 0.04, 0.06], atol=1e-7)
     assert dataset.stamp_ns[1] - dataset.stamp_ns[0] == 20_000_000
     one, two = dataset.episodes
-    assert (one.source, one.outcome, one.seed, one.policy, one.task) == ("episode_2", "success", 7, "scripted", "drawer")
+    assert (one.source, one.outcome, one.seed, one.policy, one.task) == (
+        "episode_2",
+        "success",
+        7,
+        "scripted",
+        "drawer",
+    )
     assert (two.source, two.outcome, two.operator, two.start, two.length) == ("episode_10", "failure", "ada", 20, 12)
     assert report.accounted()
     assert (report.rows, report.joint_messages, report.dropped) == (32, 32, {})
@@ -52,7 +58,7 @@ def test_images_are_those_of_their_time_and_stored_once(tmp_path, recipe, mcap_b
     dataset.verify()
     with pytest.raises(DatasetError, match="no camera 'wrist'; available: front"):
         dataset.images("wrist", [0])
-    with pytest.raises(DatasetError, match="rows 0..100 asked for"):
+    with pytest.raises(DatasetError, match=r"rows 0..100 asked for"):
         dataset.images("front", [0, 100])
 
 
@@ -60,7 +66,10 @@ def test_action_is_newest_command_of_the_interval_else_the_last_goes_on(tmp_path
     names = recipe().robot.joint_names
     episode = recipe(steps=10, first_command=100)
     command = lambda offset, value, until=40_000_000: (  # noqa: E731
-        make.start + offset, "/joint_trajectory", make.trajectory(make.start + offset, names, np.full(6, value), until))
+        make.start + offset,
+        "/joint_trajectory",
+        make.trajectory(make.start + offset, names, np.full(6, value), until),
+    )
     late = make.period // 2
     extra = [
         command(2 * make.period, 0.1),
@@ -152,7 +161,7 @@ def test_empty_velocity_is_refused_by_name_not_filled_in(tmp_path, recipe, mcap_
             message = make.joint_state(log_time, tuple(message.name), message.position, [], [])
         messages.append((log_time, topic, message))
     mcap_bag(tmp_path / "bag", messages, info())
-    with pytest.raises(BagError, match="no rows in 1 bag.*5 dropped for not_finite:joint_states"):
+    with pytest.raises(BagError, match=r"no rows in 1 bag.*5 dropped for not_finite:joint_states"):
         import_bags([tmp_path / "bag"], tmp_path / "out")
 
 
@@ -216,7 +225,7 @@ def test_foreign_bag_needs_a_robot_and_namespaces_must_be_told_apart(tmp_path, r
     episode = recipe(steps=5)
     two = [(t, f"/{arm}{topic}", m) for t, topic, m in episode.messages() for arm in ("left", "right")]
     bag = rosbag2_bag(tmp_path / "bag", two)
-    with pytest.raises(BagError, match="does not say which robot.*--robot"):
+    with pytest.raises(BagError, match=r"does not say which robot.*--robot"):
         import_bags([bag], tmp_path / "out")
     with pytest.raises(BagError, match="--namespace"):
         import_bags([bag], tmp_path / "out", ImportOptions(robot="so101"))
@@ -238,7 +247,9 @@ def test_remapped_topics(tmp_path, recipe, rosbag2_bag):
 def test_refusals_leave_nothing_behind(tmp_path, recipe, mcap_bag, info, robot):
     bag = mcap_bag(tmp_path / "bag", recipe(steps=5).messages(), info())
     other = robot.model_copy(update={"control_rate_hz": 100.0})
-    stranger = mcap_bag(tmp_path / "stranger", recipe(steps=5).messages(), info(profile_digest=other.digest), profile=other)
+    stranger = mcap_bag(
+        tmp_path / "stranger", recipe(steps=5).messages(), info(profile_digest=other.digest), profile=other
+    )
     before = sorted(p.name for p in tmp_path.iterdir())
     with pytest.raises(BagError, match="different robot profiles"):
         import_bags([bag, stranger], tmp_path / "out")
@@ -246,7 +257,7 @@ def test_refusals_leave_nothing_behind(tmp_path, recipe, mcap_bag, info, robot):
         import_bags([stranger], tmp_path / "out", ImportOptions(robot="so101"))
     with pytest.raises(SpecError, match="does not publish object"):
         import_bags([bag], tmp_path / "out", ImportOptions(objects=("teapot",)))
-    with pytest.raises(SpecError, match="camera/wrist.*available"):
+    with pytest.raises(SpecError, match=r"camera/wrist.*available"):
         import_bags([bag], tmp_path / "out", ImportOptions(align={"camera/wrist": Policy.HOLD}))
     with pytest.raises(BagError, match="no rows"):
         import_bags([bag], tmp_path / "out", ImportOptions(objects=("cube",)))
@@ -256,7 +267,7 @@ def test_refusals_leave_nothing_behind(tmp_path, recipe, mcap_bag, info, robot):
 def test_existing_output_is_kept_unless_overwritten(tmp_path, recipe, mcap_bag, info):
     bag = mcap_bag(tmp_path / "bag", recipe(steps=5).messages(), info())
     first = import_bags([bag], tmp_path / "out")
-    with pytest.raises(DatasetError, match="exists.*--overwrite"):
+    with pytest.raises(DatasetError, match=r"exists.*--overwrite"):
         import_bags([bag], tmp_path / "out")
     with pytest.raises(BagError, match="no rows"):
         import_bags([bag], tmp_path / "out", ImportOptions(overwrite=True, objects=("cube",)))
