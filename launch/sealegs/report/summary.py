@@ -14,13 +14,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from sealegs.report.claim import Claim as Claim
+from sealegs.report.claim import Interval as Interval
 from sealegs_contract.errors import ReportError
 from sealegs_contract.robot import Finite, FrozenModel
 
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Interval = tuple[Finite, Finite]
 Plain = bool | int | Finite | str | None
 Numbers = tuple[Finite, ...]
 
@@ -33,41 +34,6 @@ def _inside_the_run(path: str) -> str:
 
 
 RunFile = Annotated[str, AfterValidator(_inside_the_run)]
-
-
-class Claim(FrozenModel):
-    """A figure beside its target. `holds` is computed by the constructors below, never typed."""
-
-    claim: str
-    value: Finite | None = None
-    interval: Interval | None = None
-    target: str
-    holds: bool
-
-    @classmethod
-    def at_least(cls, claim: str, value: float | None, threshold: float, interval: Interval | None = None) -> Claim:
-        """Holds when value >= threshold; an unknown value (None) does not."""
-        holds = value is not None and value >= threshold
-        return cls(claim=claim, value=value, interval=interval, target=f">= {threshold:g}", holds=holds)
-
-    @classmethod
-    def at_most(cls, claim: str, value: float | None, threshold: float, interval: Interval | None = None) -> Claim:
-        """Holds when value <= threshold; an unknown value (None) does not."""
-        holds = value is not None and value <= threshold
-        return cls(claim=claim, value=value, interval=interval, target=f"<= {threshold:g}", holds=holds)
-
-    @classmethod
-    def within(cls, claim: str, value: float | None, bounds: Interval, interval: Interval | None = None) -> Claim:
-        """Holds when low <= value <= high."""
-        low, high = bounds
-        holds = value is not None and low <= value <= high
-        return cls(claim=claim, value=value, interval=interval, target=f"in [{low:.3g}, {high:.3g}]", holds=holds)
-
-    @classmethod
-    def apart(cls, claim: str, higher: Interval, lower: Interval) -> Claim:
-        """Holds when the two intervals do not overlap; `value` is the gap between them (negative: overlap)."""
-        gap = higher[0] - lower[1]
-        return cls(claim=claim, value=gap, interval=None, target="gap > 0", holds=gap > 0.0)
 
 
 class Stage(FrozenModel):
