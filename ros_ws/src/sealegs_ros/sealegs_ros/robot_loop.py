@@ -6,13 +6,19 @@ decelerates within the limits and then keeps the last commanded pose.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 from sealegs_contract.backend import RobotBackend
 from sealegs_contract.guard import Guard, JointLimits
 from sealegs_contract.sample import CommandSample, ImageSample, JointSample, PoseSample
+from sealegs_deploy.timing import Durations
 from sealegs_ros.command_gate import REFUSALS, CommandGate
 from sealegs_ros.pacing import CameraSchedule, Pacer
+
+
+REMEMBERED_TICKS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,8 @@ class RobotLoop:
         self.holds = 0
         self.episode = 0
         self.waited = 0
+        self.round_trip = Durations()
+        self._published: deque[tuple[int, int]] = deque(maxlen=REMEMBERED_TICKS)
         self._tick = 0
 
     def start(self) -> Observed:
@@ -52,7 +60,25 @@ class RobotLoop:
 
     def offer(self, command: CommandSample, monotonic_ns: int) -> str | None:
         """A command arrived; the reason if it is refused."""
-        return self.gate.offer(command, self.backend.now_ns(), monotonic_ns)
+        reason = self.gate.offer(command, self.backend.now_ns(), monotonic_ns)
+        if reason is None:
+            # It answers the newest observation that had been sent when it was issued.
+            sent = [at_ns for stamp_ns, at_ns in self._published if stamp_ns <= command.stamp_ns]
+            if sent:
+                self.round_trip.add(monotonic_ns - sent[-1])
+        return reason
+
+    def published(self, observed: Observed, monotonic_ns: int) -> None:
+        """The joint states of `observed` are about to be sent."""
+        self._published.append((observed.now_ns, monotonic_ns))
+
+    def timing(self) -> dict[str, Any]:
+        """What the node leaves at its end: counters, and host time from joint states sent to command received."""
+        return {
+            **self.texts(),
+            "round_trip": self.round_trip.summary(),
+            "histograms": {"round_trip": self.round_trip.histogram()},
+        }
 
     def must_wait(self, monotonic_ns: int) -> bool:
         """Lockstep: a live commander has not answered the newest observation yet, so the world waits."""

@@ -73,12 +73,12 @@ class RobotNode(Node):
         """Leave the robot holding its pose, and write the timing."""
         self._loop.backend.close()
         if self._timing_path:
-            Path(self._timing_path).write_text(json.dumps(self._loop.texts(), indent=2) + "\n", encoding="utf-8")
+            Path(self._timing_path).write_text(json.dumps(self._loop.timing(), indent=1) + "\n", encoding="utf-8")
 
     def _open_topics(self) -> None:
         robot = self._loop.robot
         self._joints = self.create_publisher(JointState, topics.JOINT_STATES, qos.STREAM)
-        self._clock = self.create_publisher(Clock, topics.CLOCK, qos.STREAM) if self._simulated else None
+        self._clock_topic = self.create_publisher(Clock, topics.CLOCK, qos.STREAM) if self._simulated else None
         self._poses = {
             name: self.create_publisher(PoseStamped, topics.object_pose(name), qos.STREAM) for name in robot.objects
         }
@@ -108,20 +108,25 @@ class RobotNode(Node):
         begin_ns = time.monotonic_ns()
         if self._lockstep and self._loop.must_wait(begin_ns):
             return
+        held = self._loop.holding
         self._publish(self._loop.tick(begin_ns))
         self._loop.pacer.end(time.monotonic_ns())
+        if held != self._loop.holding:
+            self._diagnose()
 
     def _publish(self, observed: Observed) -> None:
         """Joints go last of the state, so that their arrival means that all of it has been sent.
 
         Images of the same state follow: rendering in the idle part of the period delays no control tick.
         """
-        if self._clock is not None:
-            self._clock.publish(conversions.clock_message(observed.now_ns))
+        if self._clock_topic is not None:
+            self._clock_topic.publish(conversions.clock_message(observed.now_ns))
         for pose in observed.objects:
             if pose.object_name in self._poses:
                 self._poses[pose.object_name].publish(conversions.to_message(pose))
-        self._joints.publish(conversions.to_message(observed.joints))
+        joints = conversions.to_message(observed.joints)
+        self._loop.published(observed, time.monotonic_ns())
+        self._joints.publish(joints)
         for image in self._loop.images(observed.cameras):
             camera = self._loop.robot.camera(image.camera)
             self._infos[image.camera].publish(conversions.camera_info(camera, image.stamp_ns))

@@ -1,0 +1,135 @@
+"""From the stages' records to the summary, its claims, and the results file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from sealegs.demo.context import Context
+from sealegs.demo.settings import EVALUATION_SEED
+from sealegs.demo.stages import StageLog
+from sealegs.report.summary import Claim, Summary, parse_summary
+
+HALF_A_SUCCESS = 0.5
+LATENCY_LIMIT_MS = 10.0
+SECTIONS = {"data", "labels", "reward", "arms", "bundle", "ros"}
+
+
+def build_summary(context: Context, log: StageLog, started: str, complete: bool) -> Summary:
+    """The summary of what is on record so far."""
+    from sealegs_learning.results import machine, versions
+    from sealegs_sim.tasks import get_task
+
+    settings = context.settings
+    sections: dict[str, Any] = {}
+    for entry in log.done.values():
+        sections |= {
+            k: v for k, v in entry["details"].items() if k in {"data", "labels", "reward", "arms", "bundle", "ros"}
+        }
+    content = {
+        "name": f"sealegs demo: {settings.task}" + (" (quick)" if settings.quick else ""),
+        "version": version("sealegs"),
+        "started": started,
+        "command": command_of(context),
+        "status": "complete" if complete else "partial",
+        "seconds": sum(log.seconds.values()),
+        "robot": context.robot,
+        "task": settings.task,
+        "task_text": get_task(settings.task).text,
+        "arguments": asdict(settings),
+        "machine": machine(),
+        "versions": versions(),
+        "stages": [{"name": name, "seconds": seconds} for name, seconds in log.seconds.items()],
+        **sections,
+    }
+    summary = parse_summary(content, "summary")
+    return summary.model_copy(update={"claims": tuple(claims(context, summary))})
+
+
+def command_of(context: Context) -> str:
+    """The command line that repeats the run."""
+    settings = context.settings
+    return f"./sealegs demo --task {settings.task} --seed {settings.seed}" + (" --quick" if settings.quick else "")
+
+
+def claims(context: Context, summary: Summary) -> list[Claim]:
+    """The demo's figures against their targets, as far as they were measured."""
+    found: list[Claim] = []
+    if summary.data:
+        found.append(Claim.at_most("share of successful episodes in the data", summary.data.success_rate, 0.2))
+        found.append(Claim.at_least("episodes recorded through the live ROS graph", summary.data.recorded_live, 5))
+    found += _arm_claims(summary)
+    if summary.bundle:
+        found.append(Claim.at_most("torch against ONNX Runtime, rad", summary.bundle.export_difference, 1e-5))
+    found += _ros_claims(summary)
+    if summary.status == "complete":
+        limit = 180.0 if context.settings.quick else 900.0
+        found.append(Claim.at_most("seconds of the whole demo after installation", summary.seconds, limit))
+    return found
+
+
+def _arm_claims(summary: Summary) -> list[Claim]:
+    arms = {(arm.learner, arm.reward): arm for arm in summary.arms}
+    judge, true, constant = arms.get(("iql", "judge")), arms.get(("iql", "true")), arms.get(("iql", "constant"))
+    if not (judge and true and constant):
+        return []
+
+    def ratio(other: Any) -> float:
+        """Of success rates; nothing to divide by counts as half a success."""
+        return float(judge.successes / max(other.successes, HALF_A_SUCCESS))
+
+    return [
+        Claim.at_least("judge-labelled IQL against true-reward IQL, ratio of success rates", ratio(true), 0.9),
+        Claim.at_least("judge-labelled IQL against constant-reward IQL, ratio of success rates", ratio(constant), 2.0),
+        Claim.apart("intervals of judge-labelled and constant-reward IQL, gap", judge.interval, constant.interval),
+    ]
+
+
+def _ros_claims(summary: Summary) -> list[Claim]:
+    ros, found = summary.ros, []
+    judge = next((arm for arm in summary.arms if (arm.learner, arm.reward) == ("iql", "judge")), None)
+    if ros and judge:
+        found.append(
+            Claim.within("closed-loop ROS success, in the in-process interval", ros.rate, judge.interval, ros.interval)
+        )
+    if ros and ros.command_latency:
+        p99 = ros.command_latency.p99_ms
+        found.append(Claim.at_most("observation-to-command latency over ROS, p99, ms", p99, LATENCY_LIMIT_MS))
+    return found
+
+
+def results(context: Context, summary: Summary) -> Mapping[str, Any]:
+    """The run in the project's results format."""
+    rows = [arm.model_dump(mode="json", exclude={"curve"}) for arm in summary.arms]
+    parts: dict[str, Any] = {
+        "data": summary.data,
+        "labels": summary.labels,
+        "bundle": summary.bundle,
+        "ros": summary.ros,
+        "reward": summary.reward,
+    }
+    extra = {
+        name: part.model_dump(mode="json", exclude={"strips", "films"})
+        for name, part in parts.items()
+        if part is not None
+    }
+    return {
+        "name": "demo" + ("" if context.settings.task == "drawer" else f"_{context.settings.task}"),
+        "command": summary.command,
+        "versions": dict(summary.versions),
+        "machine": dict(summary.machine),
+        "seconds": summary.seconds,
+        "seeds": {"data, pairs, weights": context.settings.seed, "first evaluation episode": EVALUATION_SEED},
+        "rows": rows,
+        "claims": [claim.model_dump(mode="json") for claim in summary.claims],
+        "stages": {stage.name: stage.seconds for stage in summary.stages},
+        **extra,
+    }
+
+
+def now() -> str:
+    """Local time with its offset."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -1,0 +1,204 @@
+"""Closed-loop episodes over ROS 2: starts the launch files, runs episodes on them, and says how they went.
+
+Two drivers of the same robot node: a policy node with a signed bundle (`drive_bundle`), or a behaviour of the simulator
+that commands from here, for recording logs (`record_behaviour`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sealegs.launching.session import LaunchSession
+from sealegs_contract.errors import BackendError
+from sealegs_contract.observation import Observation
+from sealegs_contract.robot import RobotProfile, load_robot
+from sealegs_contract.sample import CommandSample, FloatArray
+from sealegs_sim.tasks import Task, get_task
+
+if TYPE_CHECKING:
+    from sealegs.episode_client import EpisodeClient, EpisodeResult
+
+Progress = Callable[[int, int], None]
+COMMAND_VALID_PERIODS = 5
+
+
+@dataclass(frozen=True)
+class DriveOutcome:
+    """Episodes in the order of their seeds, the policy node's own timing, and the frames of the filmed episode."""
+
+    episodes: tuple[EpisodeResult, ...]
+    timing: dict[str, Any] = field(default_factory=dict)
+    robot_timing: dict[str, Any] = field(default_factory=dict)
+    film: tuple[bytes, ...] = ()
+
+    @property
+    def successes(self) -> int:
+        """Episodes that succeeded."""
+        return sum(episode.success for episode in self.episodes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, without the film."""
+        return {
+            "episodes": [asdict(episode) for episode in self.episodes],
+            "successes": self.successes,
+            "timing": self.timing,
+            "robot_timing": self.robot_timing,
+        }
+
+
+def isolate() -> None:
+    """Keep to this host and to a domain of our own, unless the caller chose one."""
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    # Domain ids up to 101 are safe on Linux (the ports of higher ones meet the ephemeral range).
+    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+
+
+@contextmanager
+def episode_client(robot: RobotProfile, task: Task, film_camera: str | None) -> Iterator[EpisodeClient]:
+    """A client on a running ROS context; both are gone afterwards."""
+    import rclpy
+
+    from sealegs.episode_client import EpisodeClient
+
+    rclpy.init()
+    try:
+        client = EpisodeClient(robot, task, film_camera)
+        try:
+            yield client
+        finally:
+            client.close()
+    finally:
+        rclpy.try_shutdown()
+
+
+def drive_bundle(
+    bundle: Path,
+    task_name: str,
+    seeds: list[int],
+    run_folder: Path,
+    progress: Progress = lambda done, total: None,
+    robot_name: str = "so101",
+    trusted_keys: str = "",
+    provider: str = "cpu",
+) -> DriveOutcome:
+    """Launch robot node and policy node with `policy.launch.xml`, arm the policy for each seed, and watch."""
+    isolate()
+    robot, task = load_robot(robot_name), get_task(task_name)
+    run_folder.mkdir(parents=True, exist_ok=True)
+    timing_path, robot_timing_path = run_folder / "timing.json", run_folder / "robot_timing.json"
+    arguments = {
+        "robot": robot_name,
+        "task": task_name,
+        "policy_path": str(bundle.resolve()),
+        "trusted_keys": trusted_keys,
+        "provider": provider,
+        "use_sim_time": "true",
+        "timing_path": str(timing_path.resolve()),
+        "robot_timing_path": str(robot_timing_path.resolve()),
+    }
+    arguments = {name: value for name, value in arguments.items() if value}
+    camera = robot.cameras[0].name if robot.cameras else None
+    with LaunchSession("policy.launch.xml", arguments, log_dir=run_folder / "logs", echo=False) as session:
+        with episode_client(robot, task, camera) as client:
+            results: list[EpisodeResult] = []
+            film: list[bytes] = []
+            for index, seed in enumerate(seeds):
+                session.check()
+                result = client.run_episode(seed, lambda: _arm(client, session), lambda: _disarm(client))
+                results.append(result)
+                if index == 0 or (result.success and not results[0].success and not film):
+                    film = client.film
+                progress(index + 1, len(seeds))
+        session.check()
+    return DriveOutcome(tuple(results), _read(timing_path), _read(robot_timing_path), tuple(film))
+
+
+def _arm(client: EpisodeClient, session: LaunchSession) -> None:
+    session.check()
+    client.trigger("policy_node/arm")
+
+
+def _disarm(client: EpisodeClient) -> None:
+    client.trigger("policy_node/disarm")
+
+
+def record_behaviour(
+    behaviour: str,
+    task_name: str,
+    seeds: list[int],
+    bag_folder: Path,
+    log_folder: Path,
+    progress: Progress = lambda done, total: None,
+    robot_name: str = "so101",
+) -> DriveOutcome:
+    """Launch robot node and recorder with `record.launch.xml` and record one bag per seed, driven by `behaviour`."""
+    from sealegs_sim.policies import make_policy
+
+    isolate()
+    robot, task = load_robot(robot_name), get_task(task_name)
+    policy = make_policy(behaviour, task, robot)
+    arguments = {
+        "robot": robot_name,
+        "task": task_name,
+        "bag_dir": str(bag_folder.resolve()),
+        "operator": behaviour,
+        "use_sim_time": "true",
+    }
+    results = []
+    with LaunchSession("record.launch.xml", arguments, log_dir=log_folder, echo=False) as session:
+        with episode_client(robot, task, None) as client:
+            for index, seed in enumerate(seeds):
+                session.check()
+                policy.reset(np.random.default_rng(seed))
+                commander = BehaviourCommander(robot, task, policy.act)
+                result = client.run_episode(
+                    seed,
+                    lambda: _start_recording(client),
+                    lambda: None,
+                    commander,
+                )
+                client.set_bool("recorder_node/stop_episode", result.success)
+                results.append(result)
+                progress(index + 1, len(seeds))
+        session.check()
+    return DriveOutcome(tuple(results))
+
+
+def _start_recording(client: EpisodeClient) -> None:
+    client.trigger("recorder_node/start_episode")
+
+
+class BehaviourCommander:
+    """Turns a behaviour's actions into commands through the same decoder and guard that a policy meets."""
+
+    def __init__(self, robot: RobotProfile, task: Task, act: Callable[[np.ndarray], np.ndarray]) -> None:
+        from sealegs_sim.control import JointControl
+
+        self._robot = robot
+        self._act = act
+        self._control = JointControl(robot, task.action_spec(robot))
+        self._started = False
+
+    def __call__(self, observation: Observation, measured: FloatArray) -> CommandSample:
+        """The next command for an observation and the measured joint position (J,) rad."""
+        if not self._started:
+            self._control.reset(measured)
+            self._started = True
+        target = self._control.targets(self._act(observation.vector), measured)
+        valid_ns = COMMAND_VALID_PERIODS * self._robot.control_period_ns
+        return CommandSample(observation.now_ns, self._robot.joint_names, target[None], (valid_ns,))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise BackendError(f"a node left no {path.name} in {path.parent}; see the logs in {path.parent / 'logs'}")
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
