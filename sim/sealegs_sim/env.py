@@ -106,6 +106,11 @@ class SealegsEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             self._viewer.sync()
         return None
 
+    @property
+    def viewer_open(self) -> bool:
+        """Whether the `human` window is there and has not been closed by the user."""
+        return self._viewer is not None and bool(self._viewer.is_running())
+
     def close(self) -> None:
         """Release the renderer and the window."""
         for resource in (self._renderer, self._viewer):
