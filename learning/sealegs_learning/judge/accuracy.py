@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -60,5 +61,5 @@ def by_bins(
     difference: NDArray, probability_b_better: NDArray, abstain: NDArray, edges: Sequence[float] = BIN_EDGES
 ) -> list[Accuracy]:
     """`count` for each bin between neighbouring edges."""
-    pairs = zip(edges[:-1], edges[1:], strict=True)
+    pairs = itertools.pairwise(edges)
     return [count(difference, probability_b_better, abstain, low, high) for low, high in pairs]

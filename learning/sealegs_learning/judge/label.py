@@ -73,8 +73,8 @@ def label_dataset(
     """Label `options.pairs` pairs and write DATASET/labels/NAME.parquet and .json.
 
     Judges that are order-sensitive are asked in both orders; disagreement abstains. `judge_config` is recorded as it
-    is (no secrets). `on_progress(pairs done, pairs in all)`. Answers are kept in the ledger (DATASET/labels/ledger.sqlite
-    unless given) as they arrive, so a run that was stopped goes on where it stood.
+    is (no secrets). `on_progress(pairs done, pairs in all)`. Answers are kept in the ledger (default:
+    DATASET/labels/ledger.sqlite) as they arrive, so a run that was stopped goes on where it stood.
 
     Raises JudgeError for an unsupported task, an unreachable judge, a spent budget, or endless abstention.
     """
@@ -206,8 +206,8 @@ class _Watch:
         if len(status) >= min(PROBE_PAIRS, self._total) and "ok" not in status:
             reasons = {s: status.count(s) for s in sorted(set(status))}
             raise JudgeError(
-                f"the first {len(status)} pairs gave no label ({_listed(reasons)}): this judge cannot tell these frames "
-                "apart; look at its raw answers in the ledger, or take another judge or camera"
+                f"the first {len(status)} pairs gave no label ({_listed(reasons)}): this judge cannot tell these "
+                "frames apart; look at its raw answers in the ledger, or take another judge or camera"
             )
 
 
