@@ -135,10 +135,9 @@ def _declare(argument: Argument, launch: LaunchFile, state: _State, scope: Scope
     name = argument.name
     if name not in state.variables:
         if argument.default is None:
-            listed = "; ".join(f"{a.name}: {a.description or 'no description'}" for a in launch.arguments())
-            raise LaunchError(
-                f"{argument.where}: argument {name} is required: give {name}:=VALUE (arguments: {listed})"
-            )
+            what = f" ({argument.description})" if argument.description else ""
+            names = available(a.name for a in launch.arguments())
+            raise LaunchError(f"{argument.where}: argument {name} is required: {name}:=VALUE{what}; {names}")
         state.variables[name] = _evaluate(argument.default, scope, argument.where)
     if argument.choices and state.variables[name] not in argument.choices:
         raise LaunchError(

@@ -1,0 +1,85 @@
+"""The shipped launch files mean the same to `ros2 launch` (Jazzy): checked against its own list of elements."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from sealegs.launching import LaunchPlan, plan_launch, shipped_launch_files
+
+# What Jazzy's XML frontend reads, from its parsers (facts of the project); anything else is an error there.
+PROCESS = {
+    *("name", "args", "cwd", "launch-prefix", "output", "respawn", "respawn_delay", "respawn_max_retries"),
+    *("sigterm_timeout", "sigkill_timeout", "on_exit", "if", "unless"),
+}
+JAZZY = {
+    "launch": {"version"},
+    "arg": {"name", "default", "description", "value", "if", "unless"},
+    "let": {"name", "value", "if", "unless"},
+    "group": {"scoped", "forwarding", "if", "unless"},
+    "include": {"file", "if", "unless"},
+    "log": {"message", "if", "unless"},
+    "set_env": {"name", "value", "if", "unless"},
+    "unset_env": {"name", "if", "unless"},
+    "push_ros_namespace": {"namespace", "if", "unless"},
+    "node": PROCESS | {"pkg", "exec", "namespace", "ros_args"},
+    "executable": PROCESS | {"cmd", "shell"},
+    "param": {"name", "value", "from", "type", "sep", "allow_substs"},
+    "remap": {"from", "to"},
+    "env": {"name", "value"},
+    "choice": {"value"},
+}
+# Common to all three files; what else a file needs.
+ARGUMENTS = {"robot", "task", "use_sim_time", "namespace", "params_file", "log_level"}
+REQUIRED = {"sim": {}, "record": {}, "policy": {"policy_path": "/bundles/a: b"}}
+
+
+@pytest.fixture(params=sorted(shipped_launch_files()))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def plan_of(name: str, **arguments: str) -> LaunchPlan:
+    return plan_launch(name, {**REQUIRED.get(name, {}), **arguments})
+
+
+def test_elements_and_attributes_are_jazzys(name: str) -> None:
+    for element in ElementTree.parse(shipped_launch_files()[name]).getroot().iter():
+        assert element.tag in JAZZY
+        assert set(element.attrib) <= JAZZY[element.tag], element.tag
+
+
+def test_arguments_are_declared_and_described(name: str) -> None:
+    arguments = {argument.name: argument for argument in plan_of(name).arguments}
+    assert set(arguments) >= ARGUMENTS
+    assert [a.name for a in arguments.values() if not a.description] == []
+    assert {a.name for a in arguments.values() if a.default is None} == set(REQUIRED[name])
+
+
+def test_arguments_reach_the_nodes(name: str, tmp_path: Path) -> None:
+    parameter_file = tmp_path / "mine.yaml"
+    parameter_file.write_text("{}")
+    plan = plan_of(name, task="push", namespace="left", params_file=str(parameter_file), log_level="debug")
+    assert plan.processes
+    for process in plan.processes:
+        assert "__ns:=/left" in process.trailing
+        assert process.trailing[process.trailing.index("--log-level") + 1] == "debug"
+        assert parameter_file in [file.path for file in process.parameter_files]
+    contents = "".join(file.content for process in plan.processes for file in process.parameter_files)
+    assert '"task": "push"' in contents
+    assert ('"policy_path": "/bundles/a: b"' in contents) == (name == "policy")
+
+
+def test_defaults_name_files_that_exist(name: str) -> None:
+    for process in plan_of(name).processes:
+        assert [file.path for file in process.parameter_files if file.path and not file.path.is_file()] == []
+
+
+def test_the_robot_can_be_left_out() -> None:
+    for name in ("record", "policy"):
+        labels = [process.label for process in plan_of(name).processes]
+        assert len(labels) == 2
+        assert labels[0] == "robot_node-1"
+        assert len(plan_of(name, with_robot="false").processes) == 1
