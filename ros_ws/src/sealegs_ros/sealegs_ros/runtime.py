@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import rclpy
-from rclpy._rclpy_pybind11 import RCLError
+from rclpy._rclpy_pybind11 import RCLError, RCLInvalidROSArgsError, UnknownROSArgsError
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
@@ -35,17 +35,19 @@ def run_node(make_node: Callable[[], Any], arguments: Sequence[str] | None = Non
     `make_node` is called after rclpy has started. A node may offer `close()`: it runs once, whatever ended the
     spinning, while the node still exists, with SIGINT and SIGTERM ignored so that a second Ctrl-C cannot cut it short.
     """
-    rclpy.init(args=list(sys.argv if arguments is None else arguments))
     sys.setswitchinterval(THREAD_SWITCH_S)
     node: Any = None
     code = 0
     try:
+        rclpy.init(args=list(sys.argv if arguments is None else arguments))
         node = make_node()
         _spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except SealegsError as error:
         code = _report(error)
+    except (RCLInvalidROSArgsError, UnknownROSArgsError) as error:
+        code = _report(BackendError(f"after --ros-args: {error}"))
     except RCLError:
         # A shutdown in mid-call invalidates handles; with a live context it is a real error.
         if rclpy.ok():

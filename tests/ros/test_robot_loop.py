@@ -1,0 +1,149 @@
+"""The robot's control period, on the real simulated backend, without DDS; and the timing helpers by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from sealegs_contract.errors import BackendError
+from sealegs_contract.robot import RobotProfile, load_robot
+from sealegs_contract.sample import CommandSample
+from sealegs_ros.backends import make_backend
+from sealegs_ros.pacing import CameraSchedule, Pacer
+from sealegs_ros.recording import GapCounter
+from sealegs_ros.robot_loop import Observed, RobotLoop
+
+ROBOT = load_robot("so101")
+PERIOD = ROBOT.control_period_ns
+MS = 1_000_000
+
+
+@pytest.fixture
+def loop() -> Iterator[RobotLoop]:
+    backend, text = make_backend(ROBOT, "drawer", seed=3, render=False)
+    assert "drawer" in text
+    made = RobotLoop(backend, images=False)
+    made.start()
+    yield made
+    backend.close()
+
+
+def send(loop: RobotLoop, observed: Observed, target: np.ndarray, monotonic_ns: int) -> None:
+    sample = CommandSample(observed.now_ns, ROBOT.joint_names, target[None], (3 * PERIOD,))
+    assert loop.offer(sample, monotonic_ns) is None
+
+
+def test_without_commands_the_arm_stays(loop: RobotLoop) -> None:
+    before = loop.backend.read().position
+    for tick in range(50):
+        observed = loop.tick(tick * PERIOD)
+    np.testing.assert_allclose(observed.joints.position, before, atol=0.03)
+    assert loop.holding
+    assert loop.holds == 0
+
+
+def test_commands_move_the_arm_within_its_limits_and_silence_stops_it(loop: RobotLoop) -> None:
+    target = ROBOT.home_rad + np.array([0.8, 0, 0, 0, 0, 9.0])  # far outside the gripper's limit of 1.74 rad
+    observed = loop.tick(0)
+    commands = [loop.guard.position]
+    for tick in range(1, 60):
+        send(loop, observed, target, tick * PERIOD)
+        observed = loop.tick(tick * PERIOD)
+        commands.append(loop.guard.position)
+    assert not loop.holding
+    assert observed.joints.position[0] == pytest.approx(0.8, abs=0.1)
+    velocity = np.diff(commands, axis=0) / (PERIOD / 1e9)
+    acceleration = np.diff(velocity, axis=0) / (PERIOD / 1e9)
+    assert np.abs(velocity).max() <= 3.0 + 1e-9
+    assert np.abs(acceleration).max() <= 30.0 + 1e-6
+    assert max(c[5] for c in commands) <= ROBOT.joints[5].position_max_rad
+    assert loop.guard.limited > 0
+    for tick in range(60, 75):
+        loop.tick(tick * PERIOD)
+    assert loop.holding
+    assert loop.holds == 1
+    assert not loop.guard.velocity.any()
+
+
+def test_stop_in_motion_decelerates_within_the_limit(loop: RobotLoop) -> None:
+    observed = loop.tick(0)
+    for tick in range(1, 12):
+        send(loop, observed, ROBOT.home_rad + np.array([1.5, 0, 0, 0, 0, 0]), tick * PERIOD)
+        observed = loop.tick(tick * PERIOD)
+    speeds = [loop.guard.velocity[0]]
+    assert speeds[0] > 1.0
+    for tick in range(12, 30):
+        loop.tick(tick * PERIOD)
+        speeds.append(loop.guard.velocity[0])
+    assert speeds[-1] == 0.0
+    # The command stays valid for two more periods; from then on v falls by a*dt = 30 * 0.02 each period.
+    steps = -np.diff(speeds)
+    assert steps.max() == pytest.approx(0.6)
+
+
+def test_equal_seeds_start_equal_and_stamps_never_go_back(loop: RobotLoop) -> None:
+    first = loop.reset(7)
+    for tick in range(20):
+        send(loop, loop.tick(tick * PERIOD), ROBOT.home_rad, tick * PERIOD)
+    last = loop.tick(20 * PERIOD)
+    again = loop.reset(7)
+    assert again.now_ns > last.now_ns
+    assert again.joints.stamp_ns == again.now_ns
+    np.testing.assert_array_equal(first.joints.position, again.joints.position)
+    for a, b in zip(first.objects, again.objects, strict=True):
+        np.testing.assert_array_equal(a.position, b.position)
+    assert loop.gate.target(again.now_ns, 20 * PERIOD) is None
+    assert loop.episode == 2
+
+
+def test_lockstep_waits_for_a_live_commander_only(loop: RobotLoop) -> None:
+    observed = loop.tick(0)
+    assert not loop.must_wait(0)
+    send(loop, observed, ROBOT.home_rad, 0)
+    assert not loop.must_wait(0)
+    loop.tick(20 * MS)
+    assert loop.must_wait(30 * MS)
+    assert loop.must_wait(99 * MS)
+    assert not loop.must_wait(101 * MS)
+    assert loop.waited == 2
+
+
+def test_slow_simulation_stretches_the_watchdog() -> None:
+    backend, _ = make_backend(ROBOT, "reach", seed=0, render=False)
+    assert RobotLoop(backend, real_time_factor=0.1).gate.timeout_ns == 1000 * MS
+    assert RobotLoop(backend, real_time_factor=4.0).gate.timeout_ns == 100 * MS
+    assert RobotLoop(backend, real_time_factor=4.0).pacer.period_ns == 5 * MS
+
+
+def test_unknown_backend_says_what_there_is() -> None:
+    content = ROBOT.model_dump() | {"backend": {"kind": "feetech", "parameters": {}}}
+    with pytest.raises(BackendError, match=r"'feetech'.*available: mujoco"):
+        make_backend(RobotProfile.model_validate(content), "drawer", 0, False)
+
+
+def test_cameras_keep_their_rate_and_take_turns() -> None:
+    schedule = CameraSchedule(ROBOT)
+    due = [schedule.due(tick) for tick in range(50)]
+    assert sum("front" in names for names in due) == sum("wrist" in names for names in due) == 10
+    assert max(map(len, due)) == 1
+
+
+def test_pacer_counts_late_and_missed_ticks() -> None:
+    pacer = Pacer(20 * MS)
+    for begin_ms in (0, 20, 41, 60, 95, 160):
+        pacer.begin(begin_ms * MS)
+        pacer.end((begin_ms + 3) * MS)
+    texts = pacer.texts()
+    # periods 20, 21, 19, 35, 65 ms: two late; 35 ms skips one tick, 65 ms two
+    assert (texts["ticks"], texts["late"], texts["missed"]) == (6, 2, 3)
+    assert (texts["period_p50_ms"], texts["period_max_ms"], texts["busy_max_ms"]) == (21.0, 65.0, 3.0)
+
+
+def test_gaps_are_counted_in_periods_but_jumps_are_not() -> None:
+    gaps = GapCounter({"/joint_states": 20 * MS})
+    stamps_ms = (0, 20, 40, 100, 99, 119, 60_000, 60_020)
+    counted = [gaps.missing("/joint_states", ms * MS) for ms in stamps_ms]
+    assert counted == [0, 0, 0, 2, 0, 0, 0, 0]
+    assert gaps.missing("/task", 5) == 0

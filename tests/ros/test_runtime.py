@@ -1,0 +1,111 @@
+"""The shared `main` of all nodes: exit codes, clean ends, one-line errors; and a trap that rclpy sets."""
+
+from __future__ import annotations
+
+import ast
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import rclpy
+from rclpy.context import Context
+from rclpy.lifecycle import LifecycleNode
+
+import sealegs_ros
+
+PACKAGE = Path(str(sealegs_ros.__file__)).parent
+
+NODE = """
+import sys
+from rclpy.node import Node
+from sealegs_contract.errors import BackendError
+from sealegs_ros.runtime import number_parameter, run_node, steady_timer
+
+class Probe(Node):
+    def __init__(self):
+        super().__init__("probe")
+        self.factor = number_parameter(self, "factor", 1.0)
+        self.ticks = 0
+        self.timer = steady_timer(self, 0.01, self.tick)
+
+    def tick(self):
+        self.ticks += 1
+        if self.ticks == 3:
+            print("ticking", self.factor, flush=True)
+            if self.factor == 2.0:
+                raise BackendError("the arm\\n is gone")
+            if self.factor == 3.0:
+                raise RuntimeError("a bug")
+
+    def close(self):
+        print("closed", flush=True)
+
+sys.exit(run_node(Probe))
+"""
+
+
+def run(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", textwrap.dedent(NODE), "--ros-args", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_the_node_cleanly(number: int) -> None:
+    process = run("-p", "factor:=5")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ticking 5.0\n"
+    began = time.monotonic()
+    process.send_signal(number)
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out) == (0, "closed\n"), err
+    assert "Traceback" not in err
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize(
+    ("factor", "code", "line"),
+    [
+        ("2.0", 2, "sealegs: error: the arm is gone"),
+        ("3.0", 1, "RuntimeError: a bug"),
+        ("fast", 2, "expected a number"),
+    ],
+)
+def test_errors_end_with_their_code(factor: str, code: int, line: str) -> None:
+    process = run("-p", f"factor:={factor}")
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert line in err
+    assert ("closed" in out) == (factor != "fast")
+
+
+def test_unknown_ros_arguments_end_with_one_line() -> None:
+    process = run("--no-such-flag")
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert "no-such-flag" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*_node.py")), ids=lambda p: p.stem)
+def test_no_node_shadows_an_attribute_of_rclpys_node(path: Path) -> None:
+    """rclpy keeps its own state in plain attributes (`_clock`, `_parameters`, ...): assigning one breaks it."""
+    context = Context()
+    rclpy.init(context=context)
+    node = LifecycleNode("probe", context=context)
+    taken = set(vars(node)) | set(dir(node))
+    node.destroy_node()
+    context.try_shutdown()
+    assigned = {
+        target.attr
+        for statement in ast.walk(ast.parse(path.read_text()))
+        if isinstance(statement, ast.Assign | ast.AnnAssign)
+        for target in ast.walk(statement)
+        if isinstance(target, ast.Attribute) and isinstance(target.ctx, ast.Store)
+        if isinstance(target.value, ast.Name) and target.value.id == "self"
+    }
+    assert assigned
+    assert not assigned & taken
