@@ -94,7 +94,7 @@ def default_text(field: dataclasses.Field[Any]) -> str:
 
 
 def options_of(kind: type, prefix: str = "") -> Iterator[Option]:
-    """Options of a Config dataclass in order; a dataclass inside it gives `--outer.inner`."""
+    """Options of a Config dataclass in order; a dataclass inside it gives `--outer.inner`, without a name `--inner`."""
     import tyro
 
     texts, hints = field_texts(kind), get_type_hints(kind, include_extras=True)
@@ -102,9 +102,10 @@ def options_of(kind: type, prefix: str = "") -> Iterator[Option]:
         annotation = hints[field.name]
         markers = annotation.__metadata__ if get_origin(annotation) is Annotated else ()
         bare = get_args(annotation)[0] if markers else annotation
-        name = next((marker.name for marker in markers if getattr(marker, "name", None)), field.name.replace("_", "-"))
+        names = [marker.name for marker in markers if getattr(marker, "name", None) is not None]
+        name = names[0] if names else field.name.replace("_", "-")
         if dataclasses.is_dataclass(bare) and isinstance(bare, type):
-            yield from options_of(bare, f"{prefix}{name}.")
+            yield from options_of(bare, f"{prefix}{name}." if name else prefix)
             continue
         positional = tyro.conf.Positional in markers
         shown = next((marker.metavar for marker in markers if getattr(marker, "metavar", None)), "")

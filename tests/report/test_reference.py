@@ -26,6 +26,12 @@ class Inner:
 
 
 @dataclass(frozen=True)
+class Other:
+    depth: int = 2
+    """How deep."""
+
+
+@dataclass(frozen=True)
 class Config:
     bags: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Bags
@@ -43,6 +49,7 @@ class Config:
     port: Annotated[str, tyro.conf.arg(metavar="DEVICE", name="device")] = "/dev/ttyACM0"
     """Where the robot is."""
     inner: Inner = field(default_factory=Inner)
+    bare: Annotated[Other, tyro.conf.arg(name="")] = field(default_factory=Other)
 
 
 def test_options_of_a_config() -> None:
@@ -57,6 +64,7 @@ def test_options_of_a_config() -> None:
         ("-q, --quiet", "", "no", "Say less."),
         ("--device", "DEVICE", "/dev/ttyACM0", "Where the robot is."),
         ("--inner.steps", "INT", "3", "How many."),
+        ("--depth", "INT", "2", "How deep."),
     ]
 
 
