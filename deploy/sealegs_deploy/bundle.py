@@ -146,25 +146,33 @@ def _read_once(folder: int, name: str, path: Path) -> bytes:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     except OSError as error:
         raise BundleError(f"{path}: {name} is a link or cannot be read ({error.strerror})") from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    limit = MAXIMUM_BYTES.get(name, MAXIMUM_FILE_BYTES)
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise BundleError(f"{path}: {name} is not a regular file")
         if status.st_nlink != 1:
             raise BundleError(f"{path}: {name} is hard-linked ({status.st_nlink} names); copy the bundle instead")
-        limit = MAXIMUM_BYTES.get(name, MAXIMUM_FILE_BYTES)
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise BundleError(f"{path}: {name} is larger than the {limit} bytes allowed")
+        return _read_whole(descriptor, status.st_size, limit, f"{path}: {name}")
+    finally:
+        os.close(descriptor)
+
+
+def _read_whole(descriptor: int, size: int, limit: int, where: str) -> bytes:
+    """All `size` bytes of an open file, no more than `limit`, and nothing that grows or shrinks meanwhile."""
+    if size > limit:
+        raise BundleError(f"{where} is larger than the {limit} bytes allowed: {size}")
+    with os.fdopen(descriptor, "rb", closefd=False) as file:
+        data = file.read(size + 1)
+    if len(data) != size:
+        raise BundleError(f"{where} changed while it was read")
     return data
 
 
 def _read_zip(path: Path) -> dict[str, bytes]:
     """Only the very bytes that `zip_bytes` writes: nothing compressed, nothing hidden between the files."""
     with path.open("rb") as file:
-        data = file.read(MAXIMUM_TOTAL_BYTES + 1)
-    if len(data) > MAXIMUM_TOTAL_BYTES:
-        raise BundleError(f"{path} is larger than the {MAXIMUM_TOTAL_BYTES} bytes allowed")
+        data = _read_whole(file.fileno(), os.fstat(file.fileno()).st_size, MAXIMUM_TOTAL_BYTES, str(path))
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()

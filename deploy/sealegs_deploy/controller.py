@@ -15,8 +15,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,48 +24,16 @@ from sealegs_contract.action import ActionDecoder
 from sealegs_contract.errors import ActionError, ControllerError, SpecError
 from sealegs_contract.guard import Guard, JointLimits
 from sealegs_contract.observation import Observation
-from sealegs_contract.robot import FrozenModel, Positive, RobotProfile
+from sealegs_contract.robot import RobotProfile
 from sealegs_contract.sample import CommandSample, Sample
 from sealegs_deploy.bundle import VerifiedBundle
 from sealegs_deploy.manifest import Manifest, check_fits
 from sealegs_deploy.runtime import PolicyRuntime
+from sealegs_deploy.states import ControllerConfig, State, Transition
 from sealegs_deploy.streams import Streams
 from sealegs_deploy.timing import NS_PER_MS, LoopTiming
 
 KEPT_TRANSITIONS = 256
-
-
-class State(StrEnum):
-    """States of the controller; see safety in the documentation."""
-
-    UNCONFIGURED = "unconfigured"
-    DISARMED = "disarmed"
-    ACTIVE = "active"
-    HOLD = "hold"
-    FAULT = "fault"
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """One change of state, at `now_ns` robot time, and why."""
-
-    now_ns: int
-    before: State
-    after: State
-    reason: str
-
-
-class ControllerConfig(FrozenModel):
-    """Times of the state machine.
-
-    command_horizon_ms: how long a command holds after its stamp; None takes the bundle's timing contract.
-    resume_fresh_ms: how long all streams must have been fresh before HOLD may be resumed.
-    silence_timeout_ms: host time without a joint sample that ends ACTIVE, should robot time itself stand still.
-    """
-
-    command_horizon_ms: Positive | None = None
-    resume_fresh_ms: Positive = 1000.0
-    silence_timeout_ms: Positive = 500.0
 
 
 class Policy(Protocol):

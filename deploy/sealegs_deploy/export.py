@@ -80,9 +80,9 @@ def export_bundle(
     """
     check_free(Path(out), overwrite)
     inputs = comparison_inputs(request.robot, request.observation, statistics, request.seed)
+    check_actions(module, inputs, request.action.size)
     graph = scaled_module(module, request.action)
     data = to_onnx(graph, request)
-    check_range(module, inputs)
     difference = compare(graph, data, inputs)
     now = time.time()
     manifest = Manifest(
@@ -126,12 +126,14 @@ def scaled_module(module: torch.nn.Module, action: ActionSpec) -> torch.nn.Modul
     return Scaled().cpu().eval()
 
 
-def check_range(module: torch.nn.Module, inputs: NDArray[np.float32]) -> None:
-    """The policy must stay finite and within [-1, 1], or its bounds in training and on the robot would differ."""
+def check_actions(module: torch.nn.Module, inputs: NDArray[np.float32], moved: int) -> None:
+    """The policy must return (B, moved), finite and within [-1, 1]: what lies outside means something else elsewhere."""
     import torch
 
     with torch.no_grad():
-        action = module(torch.from_numpy(inputs)).numpy()
+        action = module.eval()(torch.from_numpy(inputs)).numpy()
+    if action.shape != (len(inputs), moved):
+        raise BundleError(f"the policy returns shape {action.shape}, expected {(len(inputs), moved)}")
     if not np.isfinite(action).all() or np.abs(action).max() > 1.0 + ACTION_ROUNDING:
         raise BundleError(
             f"the policy's actions lie in [{action.min()}, {action.max()}]; they must be finite and within [-1, 1]"
@@ -196,10 +198,6 @@ def to_onnx(module: torch.nn.Module, request: ExportRequest) -> bytes:
     import torch
 
     example = torch.zeros(2, request.observation.size)
-    with torch.no_grad():
-        shape = tuple(module(example).shape)
-    if shape != (2, request.action.size):
-        raise BundleError(f"the policy returns shape {shape} for 2 observations, expected (2, {request.action.size})")
     with _quiet():
         program = torch.onnx.export(
             module,

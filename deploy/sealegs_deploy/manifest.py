@@ -66,7 +66,7 @@ class ExportParity(FrozenModel):
 
     inputs: Annotated[int, Field(ge=1)]
     max_abs_difference_rad: Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-    tolerance_rad: Positive = PARITY_TOLERANCE_RAD
+    tolerance_rad: Annotated[float, Field(gt=0.0, le=PARITY_TOLERANCE_RAD)] = PARITY_TOLERANCE_RAD
     seed: int = 0
 
 

@@ -30,7 +30,8 @@ from sealegs_contract.errors import ControllerError, SealegsError
 from sealegs_contract.robot import load_robot
 from sealegs_contract.sample import CommandSample, JointSample, Sample
 from sealegs_deploy.bundle import load_bundle
-from sealegs_deploy.controller import Controller, ControllerConfig, State, Transition
+from sealegs_deploy.controller import Controller
+from sealegs_deploy.states import ControllerConfig, State, Transition
 from sealegs_deploy.timing import RECENT, flat
 from sealegs_ros import conversions, qos
 from sealegs_ros.conversions import ERROR, OK, WARN

@@ -1,0 +1,138 @@
+"""Fixtures of the deployment tests: a small seeded policy, exported once, and a clock that tests move by hand."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sealegs_contract.robot import RobotProfile, load_robot
+from sealegs_contract.sample import JointSample, PoseSample
+from sealegs_contract.spec import ActionSpec, ObservationSpec, delta_action_spec, observation_spec
+from sealegs_deploy.bundle import VerifiedBundle, load_bundle
+from sealegs_deploy.export import ExportRequest, export_bundle
+from sealegs_deploy.manifest import Metric, Provenance
+from sealegs_deploy.signing import SigningKey, own_key
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test reads or writes the keys of whoever runs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("config")
+        patch.setenv("XDG_CONFIG_HOME", str(folder))
+        torch.set_num_threads(1)
+        yield folder
+
+
+class SmallPolicy(torch.nn.Module):
+    """tanh(W2 relu(W1 (x - mean) / std)), seeded."""
+
+    def __init__(self, observed: int, moved: int, hidden: int = 64) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(7)
+        self.first = torch.nn.Parameter(torch.randn(hidden, observed, generator=generator) / observed**0.5)
+        self.second = torch.nn.Parameter(torch.randn(moved, hidden, generator=generator) / hidden**0.5)
+        self.register_buffer("mean", torch.randn(observed, generator=generator))
+        self.register_buffer("std", torch.rand(observed, generator=generator) + 0.2)
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        hidden = torch.relu(((observation - self.mean) / self.std) @ self.first.T)
+        return torch.tanh(hidden @ self.second.T)
+
+
+@pytest.fixture(scope="session")
+def robot() -> RobotProfile:
+    return load_robot("so101")
+
+
+@pytest.fixture(scope="session")
+def observed(robot: RobotProfile) -> ObservationSpec:
+    return observation_spec(robot, ("gripper", "handle"))
+
+
+@pytest.fixture(scope="session")
+def moved(robot: RobotProfile) -> ActionSpec:
+    return delta_action_spec(robot)
+
+
+@pytest.fixture(scope="session")
+def module(observed: ObservationSpec, moved: ActionSpec) -> SmallPolicy:
+    return SmallPolicy(observed.size, moved.size).eval()
+
+
+@pytest.fixture(scope="session")
+def request_(robot: RobotProfile, observed: ObservationSpec, moved: ActionSpec) -> ExportRequest:
+    return ExportRequest(
+        name="small",
+        robot=robot,
+        observation=observed,
+        action=moved,
+        provenance=Provenance(task="drawer", learner="iql", dataset_fingerprint="ab" * 32, training={"seed": 0}),
+        metrics=(Metric(name="success_rate", value=0.9, interval=(0.83, 0.95), episodes=100),),
+    )
+
+
+@pytest.fixture(scope="session")
+def key(own_configuration: Path) -> SigningKey:
+    return own_key()
+
+
+@pytest.fixture(scope="session")
+def exported(
+    module: SmallPolicy, request_: ExportRequest, key: SigningKey, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """One exported bundle; tests that change it take `bundle_path`, a copy."""
+    out = tmp_path_factory.mktemp("exported") / "bundle"
+    export_bundle(module, request_, out, key)
+    return out
+
+
+@pytest.fixture
+def bundle_path(exported: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(exported, tmp_path / "bundle"))
+
+
+@pytest.fixture(scope="session")
+def bundle(exported: Path) -> VerifiedBundle:
+    return load_bundle(exported)
+
+
+class Clock:
+    """A host clock that stands still until told otherwise."""
+
+    def __init__(self) -> None:
+        self.ns = 1_000_000_000
+
+    def __call__(self) -> int:
+        return self.ns
+
+    def advance_ms(self, milliseconds: float) -> None:
+        self.ns += round(milliseconds * 1e6)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def samples_at(robot: RobotProfile) -> Callable[..., list[Any]]:
+    """samples_at(stamp_ns, position): poses, then joints, of one moment, as the robot node publishes them."""
+
+    def make(stamp_ns: int, position: Any = None) -> list[Any]:
+        q = np.asarray(robot.home_rad if position is None else position, dtype=np.float64)
+        zeros = np.zeros(len(q))
+        quaternion = np.array([0.0, 0.0, 0.0, 1.0])
+        poses = [
+            PoseSample(stamp_ns, name, "base_link", np.array([0.2, 0.01 * i, 0.1]), quaternion)
+            for i, name in enumerate(("gripper", "handle"))
+        ]
+        return [*poses, JointSample(stamp_ns, robot.joint_names, q, zeros, zeros)]
+
+    return make
