@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sealegs_contract.action import ActionDecoder
+from sealegs_contract.errors import ActionError
 from sealegs_contract.guard import Guard, JointLimits
 from sealegs_contract.robot import RobotProfile
 from sealegs_contract.spec import ActionSpec
@@ -27,5 +28,8 @@ class JointControl:
 
     def targets(self, action: NDArray, measured: FloatArray) -> FloatArray:
         """Guarded targets (..., J) rad for actions in [-1, 1]. Raises ActionError on a wrong shape or NaN."""
-        output = self.spec.to_output(np.clip(np.asarray(action, dtype=np.float64), -1.0, 1.0))
+        action = np.asarray(action, dtype=np.float64)
+        if action.shape != np.shape(measured):
+            raise ActionError(f"an action has shape {action.shape}, expected {np.shape(measured)} like the joints")
+        output = self.spec.to_output(np.clip(action, -1.0, 1.0))
         return self.guard(self._decoder.decode(output, self.guard.position, measured)).position
