@@ -25,8 +25,8 @@ POLL_S = 0.25
 def label(context: Context) -> Details:
     """Ask the embedded judge about pairs of frames."""
     from sealegs_learning.data.dataset import Dataset
-    from sealegs_learning.judge import make_judge
     from sealegs_learning.judge.label import LabelOptions, label_dataset
+    from sealegs_learning.judge.make import make_judge
 
     dataset = Dataset.open(context.dataset)
     judge = make_judge("embedded")
