@@ -80,9 +80,10 @@ def test_a_node_becomes_one_command(write: Write, tmp_path: Path) -> None:
           <param name="seed" value="7"/>
           <param name="on" value="true"/>
           <param name="text" value="7" type="str"/>
-          <param name="empty" value=""/>
+          <param name="empty" value="" type="str"/>
           <param name="list" value="[1, 2]"/>
-          <param name="path" value="/a: b"/>
+          <param name="path" value="/a: b" type="str"/>
+          <param name="word" value="plain"/>
           <param from="$(dirname)/extra.yaml"/>
           <param name="late" value="x"/>
           <remap from="joint_states" to="/other"/>
@@ -101,7 +102,7 @@ def test_a_node_becomes_one_command(write: Write, tmp_path: Path) -> None:
     first, middle, last = process.parameter_files
     assert json.loads(first.content)["/**"]["ros__parameters"] == {
         **{"rate": 50.0, "seed": 7, "on": True, "text": "7"},
-        **{"empty": "", "list": [1, 2], "path": "/a: b"},
+        **{"empty": "", "list": [1, 2], "path": "/a: b", "word": "plain"},
     }
     assert middle.path == tmp_path / "extra.yaml"
     assert json.loads(last.content)["/**"]["ros__parameters"] == {"late": "x"}
@@ -231,6 +232,9 @@ def test_includes_that_fail(write: Write) -> None:
         ("<node pkg='a' exec='b' output='loud'/>", "output is 'loud'; available: both, full, log, own_log, screen"),
         ("<node pkg='sealegs_ros' exec='no_node'/>", "no node 'no_node'; available: .*policy_node"),
         ("<node pkg='turtlesim' exec='turtle'/>", "'turtle' of package 'turtlesim' is not found: source"),
+        ("<node pkg='sealegs_ros' exec='robot_node'><param name='x' value=''/></node>", 'give type="str"'),
+        ("<node pkg='sealegs_ros' exec='robot_node'><param name='x' value='a: b'/></node>", "reads as YAML's dict"),
+        ("<node pkg='sealegs_ros' exec='robot_node'><param name='x' value='1.5' type='int'/></node>", "is no int"),
         ("<executable cmd=''/>", "empty cmd"),
         ("<executable cmd='&quot;a'/>", "cmd: No closing quotation"),
         ("<executable cmd='a' respawn_delay='soon'/>", "respawn_delay is 'soon'; expected a number"),

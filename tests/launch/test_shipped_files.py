@@ -9,14 +9,14 @@ import pytest
 
 from sealegs.launching import LaunchPlan, plan_launch, shipped_launch_files
 
-# What Jazzy's XML frontend reads, from its parsers (facts of the project); anything else is an error there.
+# What Jazzy's XML frontend (launch 3.4, launch_ros 0.26) reads; anything else is an error there.
 PROCESS = {
-    *("name", "args", "cwd", "launch-prefix", "output", "respawn", "respawn_delay", "respawn_max_retries"),
+    *("name", "cwd", "launch-prefix", "output", "respawn", "respawn_delay", "respawn_max_retries"),
     *("sigterm_timeout", "sigkill_timeout", "on_exit", "if", "unless"),
 }
 JAZZY = {
     "launch": {"version"},
-    "arg": {"name", "default", "description", "value", "if", "unless"},
+    "arg": {"name", "default", "description", "if", "unless"},
     "let": {"name", "value", "if", "unless"},
     "group": {"scoped", "forwarding", "if", "unless"},
     "include": {"file", "if", "unless"},
@@ -24,7 +24,7 @@ JAZZY = {
     "set_env": {"name", "value", "if", "unless"},
     "unset_env": {"name", "if", "unless"},
     "push_ros_namespace": {"namespace", "if", "unless"},
-    "node": PROCESS | {"pkg", "exec", "namespace", "ros_args"},
+    "node": PROCESS | {"pkg", "exec", "namespace", "args", "ros_args"},
     "executable": PROCESS | {"cmd", "shell"},
     "param": {"name", "value", "from", "type", "sep", "allow_substs"},
     "remap": {"from", "to"},

@@ -183,8 +183,13 @@ def _parameter_value(parameter: Parameter, read: _Reader) -> Any:
         raise LaunchError(f"{parameter.where}: <param> {parameter.name}: {text!r} is no {wanted or 'YAML'}") from error
     if wanted == "bool" and not isinstance(value, bool):
         raise LaunchError(f"{parameter.where}: <param> {parameter.name}: {text!r} is no bool")
-    # A parameter holds a bool, int, float, string or a list of one of these; all else was meant as text.
-    return value if isinstance(value, bool | int | float | list) else text
+    if not isinstance(value, bool | int | float | str | list):
+        # ROS would hand the node what it cannot read, and the node would end.
+        raise LaunchError(
+            f"{parameter.where}: <param> {parameter.name}: {text!r} reads as YAML's {type(value).__name__};"
+            ' for text give type="str"'
+        )
+    return value
 
 
 def _parameter_source(parameter: Parameter, read: _Reader) -> ParameterFile:
