@@ -11,7 +11,6 @@ from sealegs.report.summary import Arm, Interval, LabelBin, Strip, Timing
 WIDTH = 400.0
 STRIP_WIDTH = 880.0
 LEFT, RIGHT, BOTTOM = 50.0, 12.0, 44.0
-NO_METRICS = frozenset({"update", "seconds", "updates_per_second"})
 Drawn = tuple[str, float]
 
 
@@ -35,6 +34,11 @@ def percent(value: float) -> str:
     """`87 %`; one decimal where it matters (`99.6 %`)."""
     scaled = 100.0 * value
     return f"{scaled:.0f} %" if abs(scaled - round(scaled)) < 0.05 or 1.0 < scaled < 99.0 else f"{scaled:.1f} %"
+
+
+def percent_range(interval: Interval) -> str:
+    """`79 to 92 %`."""
+    return f"{100.0 * interval[0]:.0f} to {100.0 * interval[1]:.0f} %"
 
 
 def success_bars(rows: Sequence[SuccessRow]) -> Drawn:
@@ -67,7 +71,7 @@ def label_accuracy(bins: Sequence[LabelBin]) -> Drawn:
     )
     parts = [svg.axes(panel, "difference in true progress", "pairs answered correctly", y_percent=True)]
     parts.append(svg.segment((LEFT, panel.y(0.5)), (WIDTH - RIGHT, panel.y(0.5)), "mark"))
-    parts.append(svg.text(WIDTH - RIGHT, panel.y(0.5) + 15.0, "chance", "end"))
+    parts.append(svg.text(LEFT + 4.0, panel.y(0.5) + 15.0, "chance"))
     for one in bins:
         if one.accuracy is None:
             continue
@@ -76,7 +80,7 @@ def label_accuracy(bins: Sequence[LabelBin]) -> Drawn:
             parts.append(svg.whisker((x, panel.y(one.interval[0])), (x, panel.y(one.interval[1]))))
         tip = f"{one.low:g} to {one.high:g}: {percent(one.accuracy)} of {one.pairs - one.abstained} answered pairs"
         parts.append(svg.rectangle(x - 5.0, y - 5.0, 10.0, 10.0, "s1", tip))
-        parts.append(svg.text(x + 9.0, y + 4.0, f"{100.0 * one.accuracy:.0f}", "ink"))
+        parts.append(svg.text(x, panel.y.start - 6.0, f"{100.0 * one.accuracy:.0f}", "ink mid"))
     return "".join(parts), height
 
 
@@ -121,9 +125,10 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], slots: Mapping[s
 
 
 def curve_metrics(arms: Sequence[Arm]) -> list[str]:
-    """Names of the logged metrics, `success` first, then in the order of appearance."""
-    names = dict.fromkeys(key for arm in arms for row in arm.curve for key in row if key not in NO_METRICS)
-    return sorted(names, key=lambda name: name != "success")
+    """Names of the metrics worth a chart: `success` first, then final progress and the losses as they appear."""
+    names = dict.fromkeys(key for arm in arms for row in arm.curve for key in row)
+    shown = [name for name in names if name in {"success", "final_progress"} or name.endswith("loss")]
+    return sorted(shown, key=lambda name: name != "success")
 
 
 def curve_series(arms: Sequence[Arm], metric: str) -> dict[str, list[tuple[float, float]]]:

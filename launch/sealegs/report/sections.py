@@ -7,7 +7,7 @@ from pathlib import Path
 from sealegs.report import charts, html, images, svg
 from sealegs.report.summary import Arm, Claim, Film, Interval, LabelBin, RosSummary, Strip, Summary, Timing
 
-STRIP_FRAMES = 9
+STRIP_FRAMES = 7
 FILM_FRAMES = 240
 LATENCY_TARGET_MS = 10.0
 
@@ -121,7 +121,9 @@ def labels(run: Summary) -> str:
     part = run.labels
     apart = f" on pairs that differ by more than {part.minimum_difference:g}" if part.minimum_difference else ""
     right = "" if part.accuracy is None else f" {charts.percent(part.accuracy)} of its answers{apart} were right"
-    right += f" (95 % interval {interval_text(part.interval)})." if right and part.interval else "." if right else ""
+    right += (
+        f" (95 % interval {charts.percent_range(part.interval)})." if right and part.interval else "." if right else ""
+    )
     lead = (
         f"The judge ({part.judge}) saw {part.pairs} pairs of camera frames and the task sentence, "
         f"and abstained on {part.abstained}.{right}"
@@ -214,7 +216,7 @@ def policies(run: Summary) -> str:
 def _curve_figures(arms: tuple[Arm, ...]) -> list[str]:
     slots = {arm.name: charts.slot(k) for k, arm in enumerate(arms)}
     figures = []
-    for metric in charts.curve_metrics(arms)[:5]:
+    for metric in charts.curve_metrics(arms):
         body, height = charts.curves(charts.curve_series(arms, metric), slots, metric)
         figures.append(html.figure(svg.drawing(charts.WIDTH, height, body, f"{metric} during training")))
     return figures
@@ -247,7 +249,7 @@ def closed_loop(run: Summary, run_dir: Path) -> str:
     rate = f" at {ros.control_rate_hz:g} Hz" if ros.control_rate_hz else ""
     lead = (
         f"The bundle ran in the policy node and drove the robot node through ROS 2 topics{rate}: "
-        f"{ros.successes} of {ros.episodes} episodes succeeded, 95 % interval {interval_text(ros.interval)}."
+        f"{ros.successes} of {ros.episodes} episodes succeeded, 95 % interval {charts.percent_range(ros.interval)}."
     )
     films = "".join(_film(film, run_dir) for film in ros.films)
     return html.section("On the robot node", lead, html.cards(films, *_timing_figures(ros)) if films else "") + (
