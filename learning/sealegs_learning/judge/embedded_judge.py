@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sealegs_contract.errors import JudgeError
 from sealegs_learning.judge.base import Frame, Pair, Preference, abstention
+from sealegs_learning.judge.quiet import no_transformers_bars
 
 BATCH = 256
 CACHED_FRAMES = 200_000
@@ -130,7 +131,8 @@ def _load(path: Path):  # type: ignore[no-untyped-def]
             f"the embedded judge needs torch and transformers: pip install 'sealegs[learning]' ({error})"
         ) from error
     try:
-        model = AutoModel.from_pretrained(path, trust_remote_code=False, use_safetensors=True)
+        with no_transformers_bars():
+            model = AutoModel.from_pretrained(path, trust_remote_code=False, use_safetensors=True)
         return torch, model.eval(), AutoProcessor.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise JudgeError(f"{path}: the embedded judge does not load: {str(error).splitlines()[0]}") from error

@@ -18,6 +18,7 @@ from sealegs_contract.errors import JudgeError
 from sealegs_contract.robot import canonical_json
 from sealegs_learning.judge.base import Frame, Pair, Preference, Provenance
 from sealegs_learning.judge.prompts import PROMPT_VERSION, parse_verdict, stage_one, stage_two
+from sealegs_learning.judge.quiet import no_transformers_bars
 from sealegs_learning.judge.soft import hard_preference, soft_preference
 
 ANSWER_TEXTS = ("0", "1", "-", "-1", " 0", " 1", " -", " -1")
@@ -135,9 +136,14 @@ def _load(config: TransformersConfig) -> tuple[Any, Any]:
         raise JudgeError(f"device {config.device} was asked for, but torch sees no CUDA device; use --device cpu")
     try:
         processor = AutoProcessor.from_pretrained(config.model, revision=config.revision, trust_remote_code=False)
-        model = AutoModelForImageTextToText.from_pretrained(
-            config.model, revision=config.revision, trust_remote_code=False, dtype=config.dtype, use_safetensors=True
-        )
+        with no_transformers_bars():
+            model = AutoModelForImageTextToText.from_pretrained(
+                config.model,
+                revision=config.revision,
+                trust_remote_code=False,
+                dtype=config.dtype,
+                use_safetensors=True,
+            )
     except ImportError as error:
         if "torchvision" in str(error).lower():
             raise JudgeError(

@@ -55,8 +55,6 @@ class SealegsJudgeProcessor(ProcessorMixin):
     """Image processor and tokenizer together."""
 
     attributes = ["image_processor", "tokenizer"]  # noqa: RUF012 - transformers' own convention
-    image_processor_class = "AutoImageProcessor"
-    tokenizer_class = "AutoTokenizer"
 
     def __init__(self, image_processor: Any = None, tokenizer: Any = None, **kwargs: Any) -> None:
         super().__init__(image_processor, tokenizer, **kwargs)

@@ -21,6 +21,7 @@ from sealegs_learning.judge.embedded import (
     SealegsJudgeProcessor,
 )
 from sealegs_learning.judge.embedded.processing import build_tokenizer
+from sealegs_learning.judge.quiet import no_transformers_bars
 from sealegs_learning.judge.training import losses
 from sealegs_learning.judge.training.bank import Bank, augment, to_float
 from sealegs_learning.judge.training.calibrate import calibrate
@@ -77,7 +78,9 @@ def train_judge(
     report("train", config.steps, config.steps, "done")
     tuned = calibrate(trainer.model, trainer.tokenizer, tune)
     out.mkdir(parents=True, exist_ok=True)
-    trainer.model.save_pretrained(out)
+    with no_transformers_bars():
+        trainer.model.save_pretrained(out)
+    (out / "model.safetensors").chmod(0o644)
     processor = SealegsJudgeProcessor(
         SealegsJudgeImageProcessor(config.image_height, config.image_width), trainer.tokenizer
     )
