@@ -1,11 +1,12 @@
 """Simulated episodes as bags, in process: backend, decoder, guard, topics and serialisers of the live nodes, no DDS.
 
 Tick t: publish the state at stamp t (objects, joints, then images that are due), then the command computed from it,
-with stamp t; the world moves on under the guarded command. Log times are simulated time, so equal seeds give equal bags.
+with stamp t; the world moves on under the guarded command. Log times are simulated, so equal seeds give equal bags.
 """
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import shutil
 import signal
@@ -88,10 +89,12 @@ Progress = Callable[[int, int], None]
 def collect(config: CollectConfig, progress: Progress | None = None) -> CollectResult:
     """Write `config.episodes` bags OUT/episode_NNNN, skipping those that an earlier run completed.
 
-    progress: called with (done, total), first with what an earlier run had completed. Raises BagError when OUT holds episodes of another
-    configuration, SimulationError for an unknown task or policy, MachineError where this machine cannot render.
+    progress: called with (done, total), first with what an earlier run had completed. Raises BagError when OUT holds
+    episodes of another configuration, SimulationError for an unknown task or policy, MachineError where this machine
+    cannot render.
     """
     # Imported before any child starts: the ROS wheels re-execute Python once to set its library path.
+    importlib.import_module("sealegs_ros.conversions")
     from sealegs_sim.policies import make_policy
 
     if config.episodes < 1 or config.jobs < 1 or (config.steps is not None and config.steps < 1):

@@ -64,8 +64,9 @@ class Bag:
         try:
             info = EpisodeInfo.model_validate(json.loads(record["episode"])) if "episode" in record else None
             profile = parse_robot(json.loads(record["profile"]), str(self.path)) if "profile" in record else None
-        except (ValidationError, ValueError) as error:
-            raise BagError(f"{self.path}: its metadata record '{METADATA_NAME}' is malformed: {error}") from error
+        except ValueError as error:  # of JSON or of pydantic
+            reason = error.errors(include_url=False)[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            raise BagError(f"{self.path}: its metadata record '{METADATA_NAME}' is malformed: {reason}") from error
         return info, profile
 
     def raw_messages(self, topics: Collection[str] | None = None) -> Iterator[RawMessage]:

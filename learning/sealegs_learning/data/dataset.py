@@ -291,11 +291,12 @@ def _read_table(path: Path, info: dict[str, Any]) -> pa.Table:
     tables = []
     for file in files:
         try:
+            present = set(pq.read_schema(file).names)
+            if missing := [name for name in wanted if name not in present]:
+                raise DatasetError(f"{file} lacks column(s) {', '.join(missing)}")
             table = pq.read_table(file, columns=wanted, memory_map=True, partitioning=None)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DatasetError(f"{file} is unreadable: {_line(error)}") from error
-        if missing := [name for name in wanted if name not in table.column_names]:
-            raise DatasetError(f"{file} lacks column(s) {', '.join(missing)}")
         tables.append(table)
     return pa.concat_tables(tables, promote_options="permissive")
 

@@ -89,11 +89,14 @@ class McapFile:
                 opcode, length = RECORD_HEADER.unpack(head)
                 if opcode == Opcode.DATA_END or stream.tell() + length > self.size:
                     break
-                if opcode == Opcode.METADATA:
-                    record = _parse(Metadata, stream.read(length))
-                    found[record.name] = record.metadata
-                else:
+                if opcode != Opcode.METADATA:
                     stream.seek(length, io.SEEK_CUR)
+                    continue
+                try:
+                    record = _parse(Metadata, stream.read(length))
+                except (struct.error, ValueError, McapError):
+                    break
+                found[record.name] = record.metadata
         return found
 
     def _data_section(self, stream: BinaryIO, topics: Collection[str] | None) -> Iterator[RawMessage]:
