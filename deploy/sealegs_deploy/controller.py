@@ -226,8 +226,8 @@ class Controller:
         if problem:
             self._go(State.HOLD, problem, now_ns)
             return None
-        # Half a period: late and early samples pass, a stream at twice the rate cannot move the robot twice as fast.
-        recent = self._used_stamp is not None and 2 * (stamp - self._used_stamp) < self._period_ns
+        # A guard step is a whole period: a stream at twice the rate must not move the robot twice as fast.
+        recent = self._used_stamp is not None and 4 * (stamp - self._used_stamp) < 3 * self._period_ns
         if recent or max(now_ns, stamp) <= self._command_stamp:
             return None
         began = self._host_ns()

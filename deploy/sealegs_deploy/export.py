@@ -127,7 +127,7 @@ def scaled_module(module: torch.nn.Module, action: ActionSpec) -> torch.nn.Modul
 
 
 def check_actions(module: torch.nn.Module, inputs: NDArray[np.float32], moved: int) -> None:
-    """The policy must return (B, moved), finite and within [-1, 1]: what lies outside means something else elsewhere."""
+    """BundleError unless the policy returns (B, moved), finite and within [-1, 1], for every input (B, D)."""
     import torch
 
     with torch.no_grad():
