@@ -157,6 +157,11 @@ def test_optional_pieces_of_parts_may_be_missing(summary: Summary, run_dir: Path
     assert "nan" not in page.text.lower().split()
 
 
+def test_a_quick_run_says_that_it_means_little(summary: Summary, run_dir: Path) -> None:
+    assert "mean little" not in render_report(summary, run_dir)
+    assert "mean little" in render_report(summary.model_copy(update={"arguments": {"quick": True}}), run_dir)
+
+
 def test_missing_frames_are_counted(summary: Summary, run_dir: Path) -> None:
     (run_dir / "frames" / "5.jpg").unlink()
     text = _read(render_report(summary, run_dir)).text

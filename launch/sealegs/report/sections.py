@@ -41,7 +41,9 @@ def heading(run: Summary) -> str:
     subtitle = " \N{MIDDLE DOT} ".join(fact for fact in facts if fact)
     brand = html.paragraph(f"Sealegs {run.version}", "brand")
     top = f"{brand}<h1>{html.escape(title[:1].upper() + title[1:])}</h1>{html.paragraph(subtitle, 'soft')}"
-    return f"<header>{top}{html.tiles(_key_figures(run))}</header>\n"
+    small = "A quick run: every stage ran, with numbers so small that the figures mean little."
+    note = html.paragraph(small) if run.arguments.get("quick") else ""
+    return f"<header>{top}{note}{html.tiles(_key_figures(run))}</header>\n"
 
 
 def _key_figures(run: Summary) -> list[tuple[str, str]]:
