@@ -17,7 +17,6 @@ from sealegs_deploy.timing import Durations
 from sealegs_ros.command_gate import REFUSALS, CommandGate
 from sealegs_ros.pacing import CameraSchedule, Pacer
 
-
 REMEMBERED_TICKS = 16
 
 
