@@ -176,7 +176,15 @@ def _results_section(path: Path) -> str:
     machine = content.get("machine") or {}
     facts += [str(machine[key]) + (" cores" if key == "cpus" else "") for key in ("cpu", "cpus") if machine.get(key)]
     head = f"## {content.get('name', path.stem)}\n\n{', '.join(facts)}; [{path.name}](results/{path.name})\n"
-    return "\n".join([head, "| claim | value | interval | target | holds |", "|---|---|---|---|---|", *rows, ""])
+    table = ["| claim | value | interval | target | holds |", "|---|---|---|---|---|", *rows, ""]
+    return "\n".join([head, *table, *(f"![{name}]({name})\n" for name in _pictures(path))])
+
+
+def _pictures(path: Path) -> list[str]:
+    """Pictures of a results file, relative to docs: NAME.png beside it, and those in images/NAME."""
+    docs = path.parents[1]
+    found = [path.with_suffix(".png"), *sorted((docs / "images" / path.stem).glob("*.svg"))]
+    return [picture.relative_to(docs).as_posix() for picture in found if picture.is_file()]
 
 
 def _figure(value: Any) -> str:

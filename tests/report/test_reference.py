@@ -74,8 +74,13 @@ def test_results_page_shows_values_and_verdicts(tmp_path: Path) -> None:
         {"claim": "c", "value": 12.5, "interval": None, "target": "<= 10", "holds": False},
     ]
     content = {"name": "demo", "command": "sealegs demo", "seconds": 61.4, "machine": {"cpus": 2}, "claims": claims}
-    (tmp_path / "demo.json").write_text(json.dumps(content))
-    page = reference.results_page(tmp_path)
+    results, images = tmp_path / "results", tmp_path / "images" / "demo"
+    results.mkdir()
+    images.mkdir(parents=True)
+    (results / "demo.json").write_text(json.dumps(content))
+    (images / "success.svg").write_text("<svg/>")
+    page = reference.results_page(results)
+    assert "![images/demo/success.svg](images/demo/success.svg)" in page
     assert "## demo\n\n`sealegs demo`, 61 s, 2 cores; [demo.json](results/demo.json)" in page
     assert "| a \\| b | 0.9683 | 0.9 to 0.99 | >= 0.9 | yes |" in page
     assert "| c | 12.5 |  | <= 10 | **no** |" in page
