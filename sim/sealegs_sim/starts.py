@@ -38,7 +38,7 @@ class StartRanges:
     cube_azimuth_rad: tuple[float, float] = (-0.35, 0.5)
     push_distance_m: tuple[float, float] = (0.07, 0.10)
     push_turn_rad: tuple[float, float] = (-0.45, 0.45)
-    handle_radius_m: tuple[float, float] = (0.220, 0.250)
+    handle_radius_m: tuple[float, float] = (0.210, 0.240)
     handle_azimuth_rad: tuple[float, float] = (-0.3, 0.5)
 
 

@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sealegs_contract.robot import RobotProfile
-from sealegs_sim.policies.kinematics import forward
 from sealegs_sim.policies.scripted import ScriptedPolicy
 from sealegs_sim.tasks import Task
 
 FloatArray = NDArray[np.float64]
-MODES = ("expert", "decoy", "retreat", "wander", "freeze")
+MODES = ("expert", "decoy", "reverse", "wander", "freeze")
 
 
 class OrnsteinUhlenbeck:
@@ -98,20 +97,24 @@ class Operator:
 class MixedConfig:
     """Who operates, for how long a mode lasts, how far decoys lie from the truth, and the noise on every action.
 
-    `finish` scales the expert's probability once progress is high, so that few episodes end in success.
+    Once progress exceeds `late_progress`, operators other than those named in `finishers` let go: their expert's
+    probability is multiplied by `late_expert`, so that few episodes end in success.
     """
 
     operators: tuple[Operator, ...] = (
-        Operator("competent", 0.15, (0.85, 0.05, 0.02, 0.05, 0.03)),
-        Operator("hesitant", 0.30, (0.40, 0.12, 0.18, 0.15, 0.15), (0.4, 0.9)),
-        Operator("mistaken", 0.30, (0.30, 0.45, 0.10, 0.10, 0.05)),
-        Operator("careless", 0.25, (0.25, 0.15, 0.15, 0.40, 0.05)),
+        Operator("competent", 0.10, (0.92, 0.02, 0.02, 0.02, 0.02), (0.8, 1.0)),
+        Operator("hesitant", 0.40, (0.60, 0.05, 0.15, 0.05, 0.15), (0.4, 1.0)),
+        Operator("mistaken", 0.30, (0.55, 0.35, 0.05, 0.05, 0.00), (0.5, 1.0)),
+        Operator("careless", 0.20, (0.50, 0.10, 0.10, 0.30, 0.00), (0.5, 1.0)),
     )
     segment_s: tuple[float, float] = (0.3, 0.8)
     decoy_m: tuple[float, float] = (0.04, 0.12)
-    noise_sigma: float = 0.25
+    noise_sigma: float = 0.15
     noise_theta: float = 0.2
     wander_sigma: float = 0.6
+    late_progress: float = 0.6
+    late_expert: float = 0.4
+    finishers: tuple[str, ...] = ("competent",)
 
 
 class MixedPolicy:
@@ -120,9 +123,9 @@ class MixedPolicy:
     def __init__(self, task: Task, robot: RobotProfile, config: MixedConfig | None = None) -> None:
         self.config = config or MixedConfig()
         self._expert = ScriptedPolicy(task, robot)
+        self._task = task
         self._spec = task.observation_spec(robot)
         self._period_s = 1.0 / robot.control_rate_hz
-        self._home_tip = forward(robot.home_rad)
         size = len(robot.joints)
         self._noise = OrnsteinUhlenbeck(size, self.config.noise_sigma, self.config.noise_theta)
         self._wander = OrnsteinUhlenbeck(size, self.config.wander_sigma, 0.08)
@@ -146,14 +149,17 @@ class MixedPolicy:
     def act(self, observation: NDArray[np.floating]) -> FloatArray:
         """Action (J,) in [-1, 1]."""
         if self._left == 0:
-            self._draw_segment()
+            self._draw_segment(observation)
         self._left -= 1
         action = self._speed * self._mode_action(observation) + self._noise.step(self._rng)
         return np.clip(action, -1.0, 1.0)
 
-    def _draw_segment(self) -> None:
+    def _draw_segment(self, observation: NDArray[np.floating]) -> None:
         rng, config = self._rng, self.config
         chances = np.array(self.operator.modes)
+        if self.operator.name not in config.finishers:
+            late = self._task.progress(self._spec.split(np.asarray(observation))) > config.late_progress
+            chances[0] *= config.late_expert if late else 1.0
         self.mode = MODES[int(rng.choice(len(MODES), p=chances / chances.sum()))]
         self._left = max(1, round(rng.uniform(*config.segment_s) / self._period_s))
         self._speed = rng.uniform(*self.operator.speed)
@@ -170,7 +176,7 @@ class MixedPolicy:
             case "freeze":
                 return np.zeros(self._expert.size)
         fields = self._spec.split(np.asarray(observation, dtype=np.float64))
-        if self.mode == "retreat":
-            return self._expert.towards(fields, self._home_tip, 1.0)
+        if self.mode == "reverse":
+            return -self._expert.act_on(fields)
         moved = {name: fields[name] + self._offset for name in self._objects}
         return self._expert.act_on(fields | moved)

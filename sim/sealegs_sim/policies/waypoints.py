@@ -32,8 +32,8 @@ def reach_waypoint(fields: Fields) -> Waypoint:
     return Waypoint(fields["target.object_position"], 1.0)
 
 
-HOOK_DEPTH_M = 0.023  # from the handle's bar to the middle of the gap behind it
-HOOK_BELOW_M = 0.014  # how far the tip reaches below the bar
+HOOK_DEPTH_M = 0.034  # from the handle's bar to the middle of the gap behind it
+HOOK_BELOW_M = 0.026  # how far the tip reaches below the bar
 HOVER_M = 0.028
 PULL_TO_M = 0.105
 
@@ -46,14 +46,14 @@ def drawer_waypoint(fields: Fields) -> Waypoint:
     r_tip, a_tip, z_tip = to_polar(tip)
     aside = r_tip * np.sin(a_tip - azimuth)
     ahead = r_tip - r_handle
-    pitch = 1.3
-    if 0.0 < ahead < 0.048 and abs(aside) < 0.03 and z_tip < z_handle - 0.004:
+    pitch = 1.5
+    if 0.004 < ahead < 0.066 and abs(aside) < 0.03 and z_tip < z_handle - 0.004:
         r_open = to_polar(closed)[0] - PULL_TO_M
-        return Waypoint(from_polar(min(r_tip, r_open + 0.014), azimuth, z_handle - HOOK_BELOW_M), pitch)
-    if abs(ahead - HOOK_DEPTH_M) < 0.014 and abs(aside) < 0.014:
+        return Waypoint(from_polar(min(r_tip, r_open + 0.010), azimuth, z_handle - HOOK_BELOW_M), pitch)
+    if abs(ahead - HOOK_DEPTH_M) < 0.018 and abs(aside) < 0.02:
         return Waypoint(from_polar(r_handle + HOOK_DEPTH_M, azimuth, z_handle - HOOK_BELOW_M), pitch)
     # Rise before crossing the bar or the front.
-    near = -0.03 < ahead < 0.07 and abs(aside) < 0.06
+    near = -0.03 < ahead < 0.09 and abs(aside) < 0.06
     if near and z_tip < z_handle + 0.5 * HOVER_M:
         return Waypoint(from_polar(r_tip, a_tip, z_handle + 1.5 * HOVER_M), pitch)
     return Waypoint(from_polar(r_handle + HOOK_DEPTH_M, azimuth, z_handle + HOVER_M), pitch)
