@@ -20,6 +20,7 @@ from sealegs_contract.episode import EpisodeInfo
 from sealegs_contract.errors import BagError, SpecError
 from sealegs_contract.robot import RobotProfile, parse_robot
 from sealegs_contract.sample import Sample
+from sealegs_learning.data.cdr import ENCAPSULATION, fast_decoder
 from sealegs_learning.data.mcap_file import McapFile, RawMessage
 from sealegs_learning.data.messages import expected_type, stream_of_topic, to_sample
 
@@ -53,6 +54,7 @@ class Bag:
         self.path = path
         self.files = bag_files(path)
         self.problems = BagProblems()
+        self._fast: dict[str, Callable[[bytes], Sample] | None] = {}
         self._topics: Counter[str] | None = None
         self._decoders: dict[tuple[str, bytes], Callable[[bytes], Any] | None] = {}
 
@@ -124,8 +126,11 @@ class Bag:
             )
 
     def _decode(self, stream: str, raw: RawMessage) -> BagMessage | None:
-        key = (raw.schema.name, raw.schema.data) if raw.schema else ("", b"")
         try:
+            fast = self._fast_decoder(stream, raw)
+            if fast is not None:
+                return BagMessage(stream, raw.log_time_ns, fast(raw.data))
+            key = (raw.schema.name, raw.schema.data) if raw.schema else ("", b"")
             if key not in self._decoders:
                 self._decoders[key] = DecoderFactory().decoder_for(raw.channel.message_encoding, raw.schema)
             decoder = self._decoders[key]
@@ -143,6 +148,13 @@ class Bag:
             self.problems.undecodable[stream] += 1
             self.problems.first_error.setdefault(stream, " ".join(str(error).split())[:200])
             return None
+
+    def _fast_decoder(self, stream: str, raw: RawMessage) -> Callable[[bytes], Sample] | None:
+        if raw.channel.message_encoding != "cdr" or raw.data[:2] != ENCAPSULATION:
+            return None
+        if stream not in self._fast:
+            self._fast[stream] = fast_decoder(stream)
+        return self._fast[stream]
 
     def topics(self) -> Counter[str]:
         """Number of messages by topic, up to the first damage."""

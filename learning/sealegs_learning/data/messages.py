@@ -51,14 +51,18 @@ def to_sample(stream: str, message: Any) -> Sample:
     kind, _, rest = stream.partition("/")
     match kind:
         case "joint_states":
-            return _joints(message)
+            arrays = (np.array(getattr(message, name), np.float64) for name in ("position", "velocity", "effort"))
+            return joint_sample(_ns(message.header.stamp), tuple(message.name), *arrays)
         case "joint_trajectory":
-            return _command(message)
+            rows = [np.array(point.positions, dtype=np.float64) for point in message.points]
+            until_ns = tuple(_ns(point.time_from_start) for point in message.points)
+            return command_sample(_ns(message.header.stamp), tuple(message.joint_names), rows, until_ns)
         case "objects":
-            return _pose(rest.removesuffix("/pose"), message)
+            p, q = message.pose.position, message.pose.orientation
+            stamp_ns, name, frame = _ns(message.header.stamp), rest.removesuffix("/pose"), message.header.frame_id
+            return pose_sample(stamp_ns, name, frame, (p.x, p.y, p.z), (q.x, q.y, q.z, q.w))
         case "camera":
-            encoding = "png" if "png" in message.format.lower() else "jpeg"
-            return ImageSample(_ns(message.header.stamp), rest, bytes(message.data), encoding)
+            return image_sample(_ns(message.header.stamp), rest, message.format, bytes(message.data))
     raise SpecError(f"stream {stream!r} carries no samples")
 
 
@@ -66,38 +70,40 @@ def _ns(time: Any) -> int:
     return int(time.sec) * 1_000_000_000 + int(time.nanosec)
 
 
-def _joints(message: Any) -> JointSample:
-    names = tuple(message.name)
+def joint_sample(
+    stamp_ns: int, names: tuple[str, ...], position: FloatArray, velocity: FloatArray, effort: FloatArray
+) -> JointSample:
+    """A JointSample; an empty array means unknown in ROS and becomes NaN, which a needed value may not be."""
 
-    def values(field: str) -> FloatArray:
-        data: FloatArray = np.array(getattr(message, field), dtype=np.float64)
-        if data.size == 0:  # ROS: unknown; NaN is refused by any observation that needs it
+    def filled(field: str, data: FloatArray) -> FloatArray:
+        if data.size == 0:
             return np.full(len(names), np.nan)
         if data.size != len(names):
             raise SpecError(f"joint_states: {data.size} values of {field} for {len(names)} joints {list(names)}")
         return data
 
-    return JointSample(_ns(message.header.stamp), names, values("position"), values("velocity"), values("effort"))
-
-
-def _pose(name: str, message: Any) -> PoseSample:
-    p, q = message.pose.position, message.pose.orientation
-    return PoseSample(
-        _ns(message.header.stamp),
-        name,
-        message.header.frame_id,
-        np.array([p.x, p.y, p.z], dtype=np.float64),
-        np.array([q.x, q.y, q.z, q.w], dtype=np.float64),
+    return JointSample(
+        stamp_ns, names, filled("position", position), filled("velocity", velocity), filled("effort", effort)
     )
 
 
-def _command(message: Any) -> CommandSample:
-    names = tuple(message.joint_names)
-    rows = [np.array(point.positions, dtype=np.float64) for point in message.points]
+def pose_sample(
+    stamp_ns: int, name: str, frame: str, position: tuple[float, ...], quaternion_xyzw: tuple[float, ...]
+) -> PoseSample:
+    """A PoseSample from plain numbers: 3 in m, 4 of a quaternion."""
+    return PoseSample(stamp_ns, name, frame, np.array(position, np.float64), np.array(quaternion_xyzw, np.float64))
+
+
+def image_sample(stamp_ns: int, camera: str, encoding: str, data: bytes) -> ImageSample:
+    """An ImageSample; `encoding` is CompressedImage's format text."""
+    return ImageSample(stamp_ns, camera, data, "png" if "png" in encoding.lower() else "jpeg")
+
+
+def command_sample(
+    stamp_ns: int, names: tuple[str, ...], rows: list[FloatArray], until_ns: tuple[int, ...]
+) -> CommandSample:
+    """A CommandSample from the positions (J,) rad of each point and the time until which it holds."""
     if any(row.shape != (len(names),) for row in rows):
-        raise SpecError(
-            f"joint_trajectory: points of {[row.size for row in rows]} positions for {len(names)} joints {list(names)}"
-        )
-    position = np.stack(rows) if rows else np.empty((0, len(names)))
-    until_ns = tuple(_ns(point.time_from_start) for point in message.points)
-    return CommandSample(_ns(message.header.stamp), names, position, until_ns)
+        sizes = [row.size for row in rows]
+        raise SpecError(f"joint_trajectory: points of {sizes} positions for {len(names)} joints {list(names)}")
+    return CommandSample(stamp_ns, names, np.stack(rows) if rows else np.empty((0, len(names))), until_ns)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mcap.writer import CompressionType
 
-from sealegs_contract.errors import BagError, ProfileError
+from sealegs_contract.errors import BagError, ProfileError, SpecError
 from sealegs_contract.sample import CommandSample, ImageSample, JointSample, PoseSample
 from sealegs_learning.data.bag import Bag, find_bags
 from sealegs_learning.data.importer import ImportOptions, import_bags
@@ -255,3 +255,41 @@ def test_the_same_bag_twice_is_refused(tmp_path, recipe, mcap_bag, info):
     bag = mcap_bag(tmp_path / "bags" / "a", recipe(steps=2).messages(), info())
     with pytest.raises(BagError, match="given twice"):
         find_bags([tmp_path / "bags", bag])
+
+
+def test_fast_decoder_agrees_with_the_general_one(tmp_path, recipe, mcap_bag, info, make):
+    """mcap_ros2's decoder is the independent truth; awkward string lengths shift every alignment."""
+    from mcap.reader import make_reader
+    from mcap_ros2.decoder import DecoderFactory
+
+    from sealegs_learning.data.cdr import fast_decoder
+    from sealegs_learning.data.messages import to_sample
+
+    rng = np.random.default_rng(1)
+    messages = recipe(steps=6).messages()
+    for number in range(40):
+        names = tuple("abcdefghij"[k] * int(rng.integers(1, 9)) for k in range(int(rng.integers(0, 7))))
+        values = [rng.normal(size=len(names)) if rng.random() < 0.7 else np.empty(0) for _ in range(3)]
+        messages.append((number, "/joint_states", make.joint_state(number, names, *values)))
+        state = make.pose(number, rng.normal(size=3))
+        state.header.frame_id = "f" * int(rng.integers(0, 9))
+        messages.append((number, "/objects/handle/pose", state))
+        messages.append((number, "/joint_trajectory", make.trajectory(number, names, rng.normal(size=len(names)), 7)))
+    bag = mcap_bag(tmp_path / "bag", messages, info())
+    compared = 0
+    with (bag / "bag_0.mcap").open("rb") as stream:
+        for schema, channel, message, decoded in make_reader(
+            stream, decoder_factories=[DecoderFactory()]
+        ).iter_decoded_messages():
+            fast = fast_decoder(stream_of_topic(channel.topic)[1])
+            if fast is None:
+                continue
+            a, b = fast(message.data), to_sample(stream_of_topic(channel.topic)[1], decoded)
+            assert type(a) is type(b), schema.name
+            for field in a.__slots__:
+                np.testing.assert_array_equal(getattr(a, field), getattr(b, field))
+            for short in rng.integers(4, len(message.data), 3):
+                with contextlib.suppress(ValueError, SpecError):
+                    fast(message.data[:short])
+            compared += 1
+    assert compared > 150

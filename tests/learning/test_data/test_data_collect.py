@@ -39,7 +39,7 @@ def base(tmp_path_factory):
 
 
 def test_bags_hold_the_brief(base):
-    config, result, calls = base
+    _, result, calls = base
     assert calls == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert [e.path.name for e in result.episodes] == ["episode_0000", "episode_0001", "episode_0002"]
     for index, path in enumerate(result.paths):
