@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sealegs_contract.errors import LearningError
+from sealegs_learning.learners.flat import flatten_parameters
 from sealegs_learning.networks import Policy
 from sealegs_learning.transitions import Batch
 
@@ -25,6 +26,7 @@ class Learner(ABC):
     policy: Policy
     networks: nn.ModuleDict
     optimizer: torch.optim.Adam
+    _flat: list[torch.nn.Parameter]
 
     def __init__(self, learning_rate: float, updates: int) -> None:
         self.learning_rate = learning_rate
@@ -32,13 +34,11 @@ class Learner(ABC):
         self.done = 0
 
     def _make_optimizer(self) -> torch.optim.Adam:
-        """One Adam for all: the actor's group first, since its rate decays. The target network is no group's."""
-        groups = [{"params": list(self.policy.parameters())}]
+        """One Adam for all: the actor's group first, since its rate decays. The target network is in no group."""
         others = [p for name, net in self.networks.items() if name != "policy" for p in net.parameters()]
-        trained = [p for p in others if p.requires_grad]
-        if trained:
-            groups.append({"params": trained})
-        return torch.optim.Adam(groups, lr=self.learning_rate, fused=True)
+        groups = [list(self.policy.parameters()), [p for p in others if p.requires_grad]]
+        self._flat = [flatten_parameters(group) for group in groups if group]
+        return torch.optim.Adam([{"params": [flat]} for flat in self._flat], lr=self.learning_rate, fused=True)
 
     @abstractmethod
     def update(self, batch: Batch) -> dict[str, Tensor]:
@@ -46,14 +46,15 @@ class Learner(ABC):
 
     def _descend(self, loss: Tensor) -> None:
         self.optimizer.param_groups[0]["lr"] = cosine_rate(self.learning_rate, self.done, self.updates)
-        self.optimizer.zero_grad(set_to_none=True)
+        for flat in self._flat:
+            flat.grad.zero_()  # type: ignore[union-attr]
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.done += 1
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights and optimiser moments by name."""
-        state = {f"networks.{name}": tensor for name, tensor in self.networks.state_dict().items()}
+        state = {f"networks.{name}": tensor.clone() for name, tensor in self.networks.state_dict().items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             state |= {f"optimizer.{index}.{key}": value for key, value in moments.items()}
         return state

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sealegs_learning.learners.base import Learner
+from sealegs_learning.learners.flat import flatten_parameters, polyak_average_
 from sealegs_learning.networks import Policy, StackedPerceptron, perceptron
 from sealegs_learning.transitions import Batch
 
@@ -72,8 +73,9 @@ class IQL(Learner):
         self.target_q.requires_grad_(False)
         self.networks = nn.ModuleDict({"policy": policy, "value": self.value, "q": self.q, "target_q": self.target_q})
         self.optimizer = self._make_optimizer()
-        self._q_weights: list[Tensor] = list(self.q.parameters())
-        self._target_weights: list[Tensor] = list(self.target_q.parameters())
+        size = sum(p.numel() for p in self.q.parameters())
+        self._q_weights = self._flat[1].detach()[-size:]  # the second group is V, then Q
+        self._target_weights = flatten_parameters(self.target_q.parameters()).detach()
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One step on V, Q and pi. They share no trained weights, so one backward of the sum serves all three."""
@@ -90,8 +92,7 @@ class IQL(Learner):
         q_loss = critic_loss(self.q(sa).squeeze(-1), td_target(r, next_value, c.gamma))
         policy_loss = weighted_likelihood_loss(weight, self.policy.log_prob(s, a))
         self._descend(value_loss + q_loss + policy_loss)
-        with torch.no_grad():
-            torch._foreach_lerp_(self._target_weights, self._q_weights, c.polyak)
+        polyak_average_(self._target_weights, self._q_weights, c.polyak)
         return {
             "value_loss": value_loss.detach(),
             "q_loss": q_loss.detach(),
