@@ -5,11 +5,15 @@ Only the chosen verb's module is imported, so help answers at once and a robot w
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
+import itertools
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from types import ModuleType
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # verb: (module in sealegs.commands, one line of help), in the order of the main job
@@ -58,12 +62,10 @@ def _run_verb(verb: str, arguments: list[str], debug: bool) -> int:
     from sealegs_contract.errors import SealegsError
 
     try:
-        import tyro
-
         module = importlib.import_module(f"sealegs.commands.{COMMANDS[verb][0]}")
         if getattr(module, "PASSES_ARGUMENTS_ON", False) and not {"-h", "--help"} & set(arguments):
             arguments = ["--", *arguments]
-        config = tyro.cli(module.Config, args=arguments, prog=f"sealegs {verb}", description=module.__doc__)
+        config = _parse(module, verb, arguments)
         return int(module.run(config) or 0)
     except SealegsError as error:
         if debug:
@@ -88,6 +90,29 @@ def _run_verb(verb: str, arguments: list[str], debug: bool) -> int:
         if debug:
             traceback.print_exc()
         return _fail(f"internal error: {type(error).__name__}: {error} (run again with --debug for the traceback)", 1)
+
+
+def _parse(module: ModuleType, verb: str, arguments: list[str]) -> object:
+    """The verb's options as its frozen Config. A mistake in them becomes one line, like all others."""
+    import tyro
+
+    from sealegs_contract.errors import SealegsError
+
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(module.Config, args=arguments, prog=f"sealegs {verb}", description=module.__doc__)
+    except SystemExit as stop:
+        if stop.code:
+            # tyro draws a box: its words, without the frame and the title in it.
+            lines = (line.strip(" │─╰╯") for line in complaint.getvalue().splitlines() if not line.startswith("╭"))
+            raise SealegsError("; ".join(" ".join(words) for words in _paragraphs(lines))) from None
+        raise
+
+
+def _paragraphs(lines: Iterable[str]) -> list[list[str]]:
+    """Runs of lines that are not empty."""
+    return [list(run) for filled, run in itertools.groupby(lines, key=bool) if filled]
 
 
 def usage() -> str:

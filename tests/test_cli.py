@@ -1,0 +1,174 @@
+"""The command line: quick help, one-line errors, exit codes. Each case is a process, as a user starts it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sealegs.cli import COMMANDS, usage
+
+HEAVY = ("torch", "numpy", "mujoco", "rclpy", "transformers", "pyarrow", "onnxruntime", "rich", "tyro", "pydantic")
+
+
+def sealegs(*words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sealegs", *words]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False
+    )
+
+
+def one_line_error(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("sealegs: error: ")
+    return done.stderr
+
+
+@pytest.mark.parametrize("words", [(), ("--help",), ("-h",), ("help",)])
+def test_help_lists_every_verb(words: tuple[str, ...]) -> None:
+    done = sealegs(*words)
+    assert done.returncode == 0
+    assert done.stdout.rstrip("\n") == usage()
+    for verb, (_, summary) in COMMANDS.items():
+        assert f"  {verb} " in done.stdout
+        assert summary in done.stdout
+
+
+def test_help_is_quick_and_imports_nothing_heavy() -> None:
+    code = (
+        f"import sys; from sealegs.cli import main; main(['--help']); print([m for m in {HEAVY} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        sealegs("--help")
+        seconds.append(time.perf_counter() - began)
+    assert min(seconds) < 0.3
+
+
+def test_version() -> None:
+    assert sealegs("--version").stdout == "sealegs 0.1.0\n"
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_every_verb_explains_itself_without_heavy_imports(verb: str) -> None:
+    # A robot without torch must be able to ask every verb what it does; torch costs seconds as well.
+    code = (
+        "import sys; from sealegs.cli import main\n"
+        f"try: main({[*verb.split(), '--help']!r})\n"
+        "except SystemExit as stop: print(stop.code)\n"
+        "print([m for m in ('torch', 'mujoco', 'rclpy', 'transformers', 'onnxruntime') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: sealegs {verb}")
+    assert done.stdout.splitlines()[-2:] == ["0", "[]"]
+
+
+def test_unknown_verbs_are_guessed() -> None:
+    assert "unknown command 'tran'; did you mean 'train'?" in one_line_error(sealegs("tran"))
+    assert "`sealegs --help` lists them" in one_line_error(sealegs("xyzzy"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("collect", "--task", "juggle", "--out", "unused"), "juggle"),
+        (("info", "no/such/path"), "no/such/path"),
+        (("import", "no_such_bag", "--out", "unused"), "no_such_bag"),
+        (("verify", "no_such_bundle"), "no_such_bundle"),
+        (("evaluate", "--policy", "no_such_checkpoint"), "no_such_checkpoint"),
+        (("launch", "no_such_file"), "available: policy, record, sim"),
+        (("launch", "sim", "speed:=1"), "has no argument speed; available: log_level, namespace"),
+        (("launch", "policy"), "argument policy_path is required"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+    assert message in one_line_error(sealegs(*words, folder=tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_where_it_went_wrong() -> None:
+    done = sealegs("--debug", "launch", "no_such_file")
+    assert done.returncode == 2
+    assert "Traceback (most recent call last)" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("sealegs: error: no launch file")
+
+
+def test_unknown_options_exit_with_2() -> None:
+    text = one_line_error(sealegs("launch", "sim", "--no-such-option"))
+    assert "Unrecognized options: --no-such-option; " in text
+    assert text.endswith("run sealegs launch --help\n")
+    assert "error: Missing from sealegs verify: PATH" in one_line_error(sealegs("verify"))
+
+
+def test_what_a_missing_package_costs() -> None:
+    code = "import sys; sys.modules['mujoco'] = None\nfrom sealegs.cli import main\nsys.exit(main({!r}))"
+    words = ["collect", "--task", "drawer", "--episodes", "1", "--out", "/unused"]
+    done = subprocess.run([sys.executable, "-c", code.format(words)], capture_output=True, text=True, timeout=60)
+    assert "mujoco" in one_line_error(done)
+    assert "pip install 'sealegs[sim]'" in done.stderr
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m sealegs test --help | head -n 1; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_errors_on_the_way_become_exit_codes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sealegs import cli
+    from sealegs.commands import doctor
+
+    def fail_with(error: BaseException) -> tuple[int, str]:
+        def run(_: object) -> int:
+            raise error
+
+        monkeypatch.setattr(doctor, "run", run)
+        return cli.main(["doctor"]), capsys.readouterr().err
+
+    code, text = fail_with(FileNotFoundError(2, "No such file or directory", "a.txt"))
+    assert (code, text) == (2, "sealegs: error: No such file or directory: a.txt\n")
+    code, text = fail_with(ZeroDivisionError("division\nby zero"))
+    assert code == 1
+    assert "internal error: ZeroDivisionError: division by zero (run again with --debug" in text
+    assert fail_with(KeyboardInterrupt()) == (130, "interrupted\n")
+
+
+def test_tests_need_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from sealegs.commands import test as verb
+    from sealegs_contract.errors import MachineError
+
+    monkeypatch.setattr(verb, "__file__", str(tmp_path / "site-packages/sealegs/commands/test.py"))
+    with pytest.raises(MachineError, match="the tests are in a checkout of Sealegs"):
+        verb.run(verb.Config())
+
+
+def test_the_test_verb_hands_everything_on() -> None:
+    done = sealegs("test", "--collect-only", "-v", "tests/test_cli.py", "-k", "hands_everything_on")
+    assert done.returncode == 0, done.stderr
+    assert "test_the_test_verb_hands_everything_on" in done.stdout
+
+
+def test_configs_are_frozen() -> None:
+    import dataclasses
+    import importlib
+
+    for module, _ in COMMANDS.values():
+        config = importlib.import_module(f"sealegs.commands.{module}").Config
+        assert dataclasses.is_dataclass(config)
+        assert config.__dataclass_params__.frozen, module  # type: ignore[attr-defined]
