@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import time
 import warnings
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from sealegs_contract.robot import FrozenModel, RobotProfile
 from sealegs_contract.spec import ActionSpec, ObservationField, ObservationSpec
 from sealegs_deploy.bundle import check_free, write_bundle
 from sealegs_deploy.manifest import (
+    BUNDLE_NAME,
     MANIFEST_NAME,
     PARITY_TOLERANCE_RAD,
     POLICY_NAME,
@@ -79,6 +81,8 @@ def export_bundle(
     Raises BundleError when torch and onnxruntime differ by more than 1e-5 rad on any of 10,000 inputs.
     """
     check_free(Path(out), overwrite)
+    if not re.fullmatch(BUNDLE_NAME, request.name):
+        raise BundleError(f"{request.name!r} is no name for a bundle: up to 64 letters, digits, '.', '_' and '-'")
     inputs = comparison_inputs(request.robot, request.observation, statistics, request.seed)
     check_actions(module, inputs, request.action.size)
     graph = scaled_module(module, request.action)

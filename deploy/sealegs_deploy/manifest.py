@@ -17,6 +17,9 @@ POLICY_NAME = "policy.onnx"
 PARITY_TOLERANCE_RAD = 1e-5
 
 
+BUNDLE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+
+
 class TimingContract(FrozenModel):
     """What the policy was trained to meet, in ms.
 
@@ -97,7 +100,7 @@ class Manifest(FrozenModel):
     """The whole manifest. Raises (pydantic) where its parts contradict each other."""
 
     schema_version: Literal[1] = 1
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: Annotated[str, Field(pattern=f"^{BUNDLE_NAME}$")]
     version: Annotated[int, Field(ge=0)]
     created: str
     robot: RobotProfile
