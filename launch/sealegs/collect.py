@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -145,6 +146,7 @@ _worker: list[Collector] = []
 
 def _start_worker(config: CollectConfig) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the work
+    os.environ.setdefault("LP_NUM_THREADS", "0")  # each process renders on its own core, without llvmpipe's threads
     _worker.append(Collector(config))
 
 

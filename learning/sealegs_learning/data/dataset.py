@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
@@ -14,17 +13,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
-from pydantic import ValidationError
 
 from sealegs_contract.errors import DatasetError, available
 from sealegs_contract.robot import RobotProfile, canonical_json
 from sealegs_contract.spec import ActionSpec, ObservationSpec
 from sealegs_learning.data import schema
+from sealegs_learning.data.files import (
+    column,
+    data_files,
+    lerobot_episodes,
+    matrix,
+    one_line,
+    read_info,
+    read_sealegs,
+    read_table,
+)
 from sealegs_learning.data.fingerprint import content_digest
 from sealegs_learning.data.schema import ACTION, IMAGE_PREFIX, STAMP, STATE, EpisodeRow, SealegsMeta
 
 IMAGE_CACHE_BYTES = 256 << 20
-MAXIMUM_JSON_BYTES = 256 << 20
 
 
 class Dataset:
@@ -38,13 +45,13 @@ class Dataset:
     def __init__(self, path: Path, info: dict[str, Any], table: pa.Table, episodes: tuple[EpisodeRow, ...],
                  sealegs: SealegsMeta | None) -> None:  # fmt: skip
         self.path, self.info, self.episodes, self.sealegs = path, info, episodes, sealegs
-        self.state: NDArray[np.float32] = _matrix(table, STATE, path)
-        self.action: NDArray[np.float32] = _matrix(table, ACTION, path)
-        self.episode_index = _column(table, "episode_index", np.int64)
-        self.frame_index = _column(table, "frame_index", np.int64)
-        self.task_index = _column(table, "task_index", np.int64)
-        self.timestamp = _column(table, "timestamp", np.float32)
-        self.stamp_ns = _column(table, STAMP, np.int64) if STAMP in table.column_names else None
+        self.state: NDArray[np.float32] = matrix(table, STATE, path)
+        self.action: NDArray[np.float32] = matrix(table, ACTION, path)
+        self.episode_index = column(table, "episode_index", np.int64)
+        self.frame_index = column(table, "frame_index", np.int64)
+        self.task_index = column(table, "task_index", np.int64)
+        self.timestamp = column(table, "timestamp", np.float32)
+        self.stamp_ns = column(table, STAMP, np.int64) if STAMP in table.column_names else None
         self.cameras = tuple(k.removeprefix(IMAGE_PREFIX) for k, f in info["features"].items() if f["dtype"] == "image")
         self.fps = float(info["fps"])
         self._row_groups: list[tuple[Path, int, int, int]] | None = None
@@ -56,9 +63,9 @@ class Dataset:
         """Read everything but the images. Raises DatasetError for a missing, malformed or changed dataset."""
         path = Path(path)
         info = read_info(path)
-        table = _read_table(path, info)
-        sealegs = _read_sealegs(path)
-        episodes = sealegs.episodes if sealegs is not None else _lerobot_episodes(path)
+        table = read_table(path, info)
+        sealegs = read_sealegs(path)
+        episodes = sealegs.episodes if sealegs is not None else lerobot_episodes(path)
         dataset = cls(path, info, table, episodes, sealegs)
         dataset._check()
         return dataset
@@ -154,7 +161,7 @@ class Dataset:
         if not self.cameras:
             return ""
         digest = hashlib.sha256()
-        for path in _data_files(self.path):
+        for path in data_files(self.path):
             digest.update(path.read_bytes())
         return digest.hexdigest()
 
@@ -190,7 +197,7 @@ class Dataset:
         """(file, row group, first row, rows) in row order."""
         if self._row_groups is None:
             self._row_groups, start = [], 0
-            for path in _data_files(self.path):
+            for path in data_files(self.path):
                 metadata = pq.read_metadata(path)
                 for number in range(metadata.num_row_groups):
                     rows = metadata.row_group(number).num_rows
@@ -210,7 +217,7 @@ class Dataset:
             file = pq.ParquetFile(path, read_dictionary=[f"{name}.bytes"])
             chunks = [chunk.field("bytes") for chunk in file.read_row_group(number, columns=[name]).column(0).chunks]
         except (pa.ArrowException, OSError, KeyError) as error:
-            raise DatasetError(f"{path}: images of {camera} are unreadable: {_line(error)}") from error
+            raise DatasetError(f"{path}: images of {camera} are unreadable: {one_line(error)}") from error
         self._cache[key] = chunks
         self._cached_bytes += sum(chunk.nbytes for chunk in chunks)
         while self._cached_bytes > IMAGE_CACHE_BYTES and len(self._cache) > 1:
@@ -228,112 +235,3 @@ def _value_at(chunks: Sequence[pa.Array], row: int) -> bytes:
             return bytes(value)
         row -= len(chunk)
     raise DatasetError(f"row {row} lies beyond its row group")
-
-
-def read_info(path: Path) -> dict[str, Any]:
-    """meta/info.json of a v3 dataset, checked. Raises DatasetError."""
-    if not path.is_dir():
-        raise DatasetError(f"no dataset at {path}")
-    if not (path / schema.INFO_PATH).is_file():
-        raise DatasetError(f"{path} is no dataset: it has no {schema.INFO_PATH}")
-    info = read_json(path / schema.INFO_PATH)
-    version = str(info.get("codebase_version"))
-    if not version.startswith("v3."):
-        raise DatasetError(f"{path} has format {version}, expected {schema.CODEBASE_VERSION} (LeRobot can convert it)")
-    needed = {"features", "fps", "total_frames", "total_episodes"}
-    if missing := sorted(needed - set(info)):
-        raise DatasetError(f"{path / schema.INFO_PATH} lacks {', '.join(missing)}")
-    features = info["features"]
-    entries = features.values() if isinstance(features, dict) else [None]
-    if not all(isinstance(entry, dict) and {"dtype", "shape"} <= entry.keys() for entry in entries):
-        raise DatasetError(f"{path / schema.INFO_PATH}: malformed features")
-    for name in (STATE, ACTION, "timestamp", "frame_index", "episode_index", "task_index"):
-        if name not in features:
-            raise DatasetError(f"{path} has no feature {name!r}; {available(features)}")
-    return info
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises DatasetError."""
-    try:
-        if path.stat().st_size > MAXIMUM_JSON_BYTES:
-            raise DatasetError(f"{path} has {path.stat().st_size} bytes; at most {MAXIMUM_JSON_BYTES} are read")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, OSError) as error:
-        raise DatasetError(f"{path} is not readable as JSON: {_line(error)}") from error
-    if not isinstance(content, dict):
-        raise DatasetError(f"{path}: expected a JSON object, got {type(content).__name__}")
-    return content
-
-
-def _read_sealegs(path: Path) -> SealegsMeta | None:
-    if not (path / schema.SEALEGS_PATH).is_file():
-        return None
-    try:
-        return SealegsMeta.model_validate(read_json(path / schema.SEALEGS_PATH))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DatasetError(f"{path / schema.SEALEGS_PATH}: {where}: {first['msg']}") from error
-
-
-def _data_files(path: Path) -> list[Path]:
-    return sorted((path / "data").glob("chunk-*/file-*.parquet"))
-
-
-def _read_table(path: Path, info: dict[str, Any]) -> pa.Table:
-    wanted = [STATE, ACTION, "timestamp", "frame_index", "episode_index", "task_index"]
-    if STAMP in info["features"]:
-        wanted.append(STAMP)
-    files = _data_files(path)
-    if not files:
-        raise DatasetError(f"{path} has no data/chunk-*/file-*.parquet")
-    tables = []
-    for file in files:
-        try:
-            present = set(pq.read_schema(file).names)
-            if missing := [name for name in wanted if name not in present]:
-                raise DatasetError(f"{file} lacks column(s) {', '.join(missing)}")
-            table = pq.read_table(file, columns=wanted, memory_map=True, partitioning=None)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise DatasetError(f"{file} is unreadable: {_line(error)}") from error
-        tables.append(table)
-    return pa.concat_tables(tables, promote_options="permissive")
-
-
-def _lerobot_episodes(path: Path) -> tuple[EpisodeRow, ...]:
-    """Episodes of a dataset that LeRobot wrote."""
-    try:
-        files = sorted((path / "meta/episodes").glob("chunk-*/file-*.parquet"))
-        wanted = ["episode_index", "tasks", "length", "dataset_from_index"]
-        rows = [row for file in files for row in pq.read_table(file, columns=wanted, partitioning=None).to_pylist()]
-        rows.sort(key=lambda row: row["episode_index"])
-        return tuple(
-            EpisodeRow(index=r["episode_index"], start=r["dataset_from_index"], length=r["length"],
-                       task=(r["tasks"] or [""])[0], task_text=(r["tasks"] or [""])[0]) for r in rows
-        )  # fmt: skip
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path}: its episode table is unreadable: {_line(error)}") from error
-
-
-def _matrix(table: pa.Table, name: str, path: Path) -> NDArray[np.float32]:
-    """A list column as (N, size) float32."""
-    column = table.column(name).combine_chunks()
-    flat = column.flatten() if hasattr(column, "flatten") and pa.types.is_nested(column.type) else column
-    if not pa.types.is_floating(flat.type) or column.null_count or flat.null_count:
-        raise DatasetError(f"{path}: column {name} is {column.type} with {column.null_count} null(s), expected floats")
-    values: NDArray[np.float32] = flat.to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
-    if len(column) == 0 or values.size % len(column):
-        raise DatasetError(f"{path}: column {name} holds {values.size} values in {len(column)} rows")
-    if pa.types.is_list(column.type) and len(set(np.diff(column.offsets.to_numpy()))) > 1:
-        raise DatasetError(f"{path}: column {name} has rows of different sizes")
-    return values.reshape(len(column), -1)
-
-
-def _column(table: pa.Table, name: str, dtype: Any) -> NDArray[Any]:
-    values: NDArray[Any] = table.column(name).to_numpy().astype(dtype, copy=False)
-    return values
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]
