@@ -86,7 +86,7 @@ def test_watchdog_follows_the_hosts_clock() -> None:
 def test_clear_drops_the_command_but_not_the_sequence() -> None:
     gate = CommandGate(ROBOT)
     gate.offer(command(20), 20 * MS, 0)
-    gate.clear()
-    assert gate.target(20 * MS, 0) is None
-    assert gate.offer(command(20), 20 * MS, 0) == "older"
-    assert gate.offer(command(40), 40 * MS, 0) is None
+    gate.clear(now_ns=60 * MS)
+    assert gate.target(60 * MS, 0) is None
+    assert gate.offer(command(40), 60 * MS, 0) == "older", "it answers an observation from before the reset"
+    assert gate.offer(command(60), 60 * MS, 0) is None

@@ -33,7 +33,7 @@ class CommandGate:
 
     @property
     def newest_ns(self) -> int:
-        """Stamp of the newest command that was ever accepted; -1 before the first."""
+        """Commands must be stamped later than this: the newest accepted one, or the last reset."""
         return self._newest_ns
 
     def offer(self, command: CommandSample, now_ns: int, monotonic_ns: int) -> str | None:
@@ -55,9 +55,10 @@ class CommandGate:
             return None
         return self._command.target_at(now_ns)
 
-    def clear(self) -> None:
-        """Forget the held command, as after a reset; older stamps stay refused."""
+    def clear(self, now_ns: int) -> None:
+        """Forget the held command, as after a reset at `now_ns`: what answers an earlier observation stays refused."""
         self._command = None
+        self._newest_ns = max(self._newest_ns, now_ns - 1)
 
     def _reason_against(self, command: CommandSample, now_ns: int) -> str | None:
         if len(command.names) != len(self.joints) or set(command.names) != set(self.joints):

@@ -117,6 +117,8 @@ class RecorderNode(Node):
 
     def _stop(self, outcome: Outcome | None) -> str:
         self._writer.stop(outcome)
+        if self._writer.alarm is not None:
+            raise self._writer.alarm
         return str(self._folder)
 
     def _episode_info(self) -> EpisodeInfo:
@@ -161,6 +163,7 @@ class RecorderNode(Node):
             "episodes": self._episodes,
             "finished": len(writer.finished),
             "messages": writer.written,
+            "skipped": writer.skipped,
             "queue": writer.depth,
             **{f"drops {name}": count for name, count in writer.drops.items()},
         }

@@ -49,7 +49,7 @@ class EpisodeWriter:
     """Hands messages to a thread that writes bags. No method waits for the disk, apart from `shutdown`.
 
     Methods belong to one (ROS) thread. `alarm` holds the last disk error until the next episode starts; `finished`
-    lists bags closed with their metadata.
+    lists bags closed with their metadata; `skipped` counts messages that came after a disk error.
     """
 
     def __init__(self, capacity: int = QUEUE_MESSAGES) -> None:
@@ -57,6 +57,7 @@ class EpisodeWriter:
         self.drops: Counter[str] = Counter()
         self.alarm: BagError | None = None
         self.written = 0
+        self.skipped = 0
         self.finished: list[Path] = []
         self._capacity = capacity
         self._queue: queue.SimpleQueue[RawMessage | _Start | _Stop | None] = queue.SimpleQueue()
@@ -135,7 +136,7 @@ class EpisodeWriter:
                 case _Stop():
                     self._finish(item)
                 case RawMessage():
-                    self._guarded(lambda bag, message=item: self._write(bag, message))  # type: ignore[misc]
+                    self._take(item)
 
     def _guarded(self, action: Callable[[BagWriter], None]) -> None:
         """Run `action` on the open bag; a disk error becomes the alarm, and the rest of the episode is skipped."""
@@ -146,8 +147,13 @@ class EpisodeWriter:
         except BagError as error:
             self.alarm = error
 
+    def _take(self, message: RawMessage) -> None:
+        if self._bag is None or self._bag.failed is not None:
+            self.skipped += 1
+        self._guarded(lambda bag: self._write(bag, message))
+
     def _open(self, make_bag: Callable[[], BagWriter]) -> None:
-        self.written = 0
+        self.written = self.skipped = 0
         try:
             self._bag = make_bag()
         except BagError as error:

@@ -105,7 +105,7 @@ class RobotLoop:
     def reset(self, seed: int | None) -> Observed:
         """A new episode: no held command, the new pose as the guard's history. Real robots may raise BackendError."""
         self.backend.reset(seed)
-        self.gate.clear()
+        self.gate.clear(self.backend.now_ns())
         self.guard.reset(self.backend.read().position)
         self.holding = True
         self.episode += 1
