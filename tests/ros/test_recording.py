@@ -36,7 +36,7 @@ def message(tick: int, size: int = 6) -> RawMessage:
 
 @pytest.fixture
 def writer() -> Iterator[EpisodeWriter]:
-    made = EpisodeWriter(capacity=50)
+    made = EpisodeWriter(capacity=20)
     yield made
     made.shutdown()
 
@@ -62,7 +62,7 @@ def test_slow_disk_drops_are_all_counted(
     real = os.write
 
     def slow(handle: int, data: memoryview) -> int:
-        time.sleep(0.05)
+        time.sleep(0.02)
         return real(handle, data)
 
     monkeypatch.setattr(os, "write", slow)
@@ -70,7 +70,7 @@ def test_slow_disk_drops_are_all_counted(
     began = time.monotonic()
     accepted = [tick for tick in range(300) if writer.push(message(tick))]
     writer.stop(Outcome.SUCCESS)
-    # At 50 ms a message the disk needs 15 s.
+    # At 20 ms a message the disk needs 6 s.
     assert time.monotonic() - began < 2.0, "a push must not wait for the disk"
     wait(lambda: writer.finished, "the bag")
     monkeypatch.undo()
