@@ -67,7 +67,7 @@ class Controller:
         self._latency_from: int | None = None
         self._command_stamp = -1
         self._hold_since = 0
-        self._on_transition = on_transition
+        self.on_transition = on_transition
         self._host_ns = host_ns
         self._period_ns = robot.control_period_ns
         self._guard = Guard(JointLimits.from_profile(robot), self._period_ns / 1e9)
@@ -294,5 +294,5 @@ class Controller:
         if after is State.HOLD:
             self._hold_since = self._host_ns()
         self.transitions.append(transition)
-        if self._on_transition is not None:
-            self._on_transition(transition)
+        if self.on_transition is not None:
+            self.on_transition(transition)

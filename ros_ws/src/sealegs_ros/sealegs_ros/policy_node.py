@@ -16,13 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.logging import get_logger
 from sensor_msgs.msg import JointState
-from std_msgs.msg import String
-from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from sealegs_contract import topics
@@ -31,10 +28,9 @@ from sealegs_contract.robot import load_robot
 from sealegs_contract.sample import CommandSample, JointSample, Sample
 from sealegs_deploy.bundle import load_bundle
 from sealegs_deploy.controller import Controller
-from sealegs_deploy.states import ControllerConfig, State, Transition
-from sealegs_deploy.timing import RECENT, flat
+from sealegs_deploy.states import ControllerConfig, State
 from sealegs_ros import conversions, qos
-from sealegs_ros.conversions import ERROR, OK, WARN
+from sealegs_ros.policy_operator import OperatorInterface
 from sealegs_ros.runtime import (
     bool_parameter,
     integer_parameter,
@@ -45,7 +41,6 @@ from sealegs_ros.runtime import (
 )
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
-LEVELS = {State.ACTIVE: OK, State.DISARMED: OK, State.UNCONFIGURED: WARN, State.HOLD: WARN, State.FAULT: ERROR}
 
 
 class PolicyNode(LifecycleNode):
@@ -54,23 +49,15 @@ class PolicyNode(LifecycleNode):
     def __init__(self) -> None:
         super().__init__("policy_node")
         self._declare()
-        self._status = self.create_publisher(String, "~/status", qos.LATCHED)
-        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, qos.STREAM)
         self._commands = self.create_lifecycle_publisher(JointTrajectory, topics.JOINT_TRAJECTORY, qos.COMMAND)
-        config = ControllerConfig(command_horizon_ms=self._horizon_ms or None)
-        self.controller = Controller(self._robot, config, self._on_transition)
         self._inputs: list[Any] = []
         self._waiting = False
-        self._published = 0
-        self._malformed = 0
-        actions = {"arm": self._arm, "disarm": self.controller.disarm, "resume": self.controller.resume}
-        for name, action in (actions | {"reset_fault": self.controller.reset_fault}).items():
-            self.create_service(Trigger, f"~/{name}", self._service(action))
-        self.create_service(SetBool, "~/e_stop", self._on_e_stop)
+        self._counts = {"commands": 0, "malformed": 0}
+        self.controller = Controller(self._robot, ControllerConfig(command_horizon_ms=self._horizon_ms or None))
+        self._operator = OperatorInterface(self, self.controller, self._may_arm, self._now_ns)
         # Half a period: a stale stream, or a pose that never came, is noticed well before the next tick is due.
         self._watchdog = steady_timer(self, 0.5 * self._robot.control_period_ns / 1e9, self._tick)
-        self._diagnostics_timer = steady_timer(self, 1.0, self._diagnose)
-        self._publish_status()
+        self._diagnostics = steady_timer(self, 1.0, lambda: self._operator.diagnose(self._counts))
         if self._autostart and self.trigger_configure() == SUCCESS:
             self.trigger_activate()
 
@@ -136,7 +123,7 @@ class PolicyNode(LifecycleNode):
         # Not the node's own logger: at shutdown there is no /rosout any more to publish to.
         get_logger("policy_timing").info(json.dumps(self.controller.timing()))
         if self._timing_path:
-            report = self.controller.loop_timing.full() | {"commands": self._published, "malformed": self._malformed}
+            report = self.controller.loop_timing.full() | self._counts
             Path(self._timing_path).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
     # Streams and commands
@@ -153,7 +140,7 @@ class PolicyNode(LifecycleNode):
             try:
                 sample = conversions.from_message(topic, message)
             except SealegsError as error:
-                self._malformed += 1
+                self._counts["malformed"] += 1
                 self.get_logger().warning(f"message refused: {error}", throttle_duration_sec=1.0)
                 return
             self._take(sample, received_ns)
@@ -182,53 +169,11 @@ class PolicyNode(LifecycleNode):
     def _send(self, command: CommandSample) -> None:
         self._commands.publish(conversions.to_message(command))
         self.controller.sent()
-        self._published += 1
+        self._counts["commands"] += 1
 
-    # The operator
-
-    def _arm(self, now_ns: int) -> None:
+    def _may_arm(self) -> None:
         if not self._commands.is_activated:
             raise ControllerError("cannot arm: the node is not active; configure and activate it first")
-        self.controller.arm(now_ns)
-
-    def _service(self, action: Callable[[int], None]) -> Callable[[Any, Any], Any]:
-        def on_request(_: Any, response: Any) -> Any:
-            try:
-                action(self._now_ns())
-                response.success, response.message = True, f"{self.controller.state}: {self.controller.reason}"
-            except ControllerError as error:
-                response.success, response.message = False, str(error)
-            return response
-
-        return on_request
-
-    def _on_e_stop(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        self.controller.e_stop(bool(request.data), self._now_ns())
-        response.success, response.message = True, f"{self.controller.state}: {self.controller.reason}"
-        return response
-
-    # Reports
-
-    def _on_transition(self, transition: Transition) -> None:
-        text = f"{transition.before} -> {transition.after}: {transition.reason}"
-        logger = self.get_logger()
-        if transition.after in {State.HOLD, State.FAULT}:
-            logger.warning(text)
-        else:
-            logger.info(text)
-        self._publish_status()
-
-    def _publish_status(self) -> None:
-        self._status.publish(String(data=json.dumps(self.controller.status())))
-
-    def _diagnose(self) -> None:
-        controller = self.controller
-        counted = {"commands": self._published, "malformed": self._malformed}
-        values = controller.status() | flat(controller.timing(RECENT)) | counted
-        name = self.get_fully_qualified_name()
-        level = LEVELS[controller.state]
-        status = conversions.diagnostic_status(name, level, str(controller.state), values, self._robot.name)
-        self._diagnostics.publish(conversions.diagnostic_array(self._now_ns(), [status]))
 
     def _now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)
