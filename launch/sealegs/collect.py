@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from sealegs_contract.action import ActionDecoder
 from sealegs_contract.episode import EpisodeInfo, Outcome, SuccessMonitor
-from sealegs_contract.errors import BagError, SealegsError, SpecError
+from sealegs_contract.errors import BagError, SpecError
 from sealegs_contract.guard import Guard, JointLimits
 from sealegs_contract.observation import ObservationAssembler
 from sealegs_contract.robot import RobotProfile, load_robot
@@ -289,6 +289,3 @@ class Collector:
         writer.write(sample, now_ns)
         self.backend.write(command)
         self.backend.advance()
-
-
-__all__ = ["CollectConfig", "CollectResult", "Collector", "EpisodeResult", "SealegsError", "collect", "episode_folder"]

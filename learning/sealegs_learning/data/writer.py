@@ -57,7 +57,9 @@ class DatasetWriter:
         self.rows = 0
 
     def __enter__(self) -> DatasetWriter:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for left in self.out.parent.glob(f".{self.out.name}.partial-*"):
+            if not _alive(left.name.rpartition("-")[2]):  # by an import that was killed
+                shutil.rmtree(left, ignore_errors=True)
         self.folder.mkdir(parents=True)
         return self
 
@@ -212,6 +214,16 @@ class DatasetWriter:
             self.out.rename(old)
         self.folder.rename(self.out)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _alive(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return int(process) != os.getpid()
 
 
 def write_json(path: Path, content: Any) -> None:
