@@ -70,6 +70,8 @@ class PolicyNode(LifecycleNode):
         self._autostart = bool_parameter(self, "autostart", False, "configure and activate at once, not arm")
         self._horizon_ms = number_parameter(self, "command_horizon_ms", 0.0, "validity of a command; 0: the bundle's")
         self._timing_path = text_parameter(self, "timing_path", "", "write timing.json here at shutdown")
+        if self._timing_path and not Path(self._timing_path).parent.is_dir():
+            raise ControllerError(f"timing_path: there is no folder {Path(self._timing_path).parent}")
 
     # Lifecycle
 
