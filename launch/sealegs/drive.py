@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sealegs.launching.session import LaunchSession
-from sealegs_contract.errors import BackendError
+from sealegs_contract.errors import BackendError, BundleError
 from sealegs_contract.observation import Observation
 from sealegs_contract.robot import RobotProfile, load_robot
 from sealegs_contract.sample import CommandSample, FloatArray
+from sealegs_deploy.bundle import load_bundle
 from sealegs_sim.tasks import Task, get_task
 
 if TYPE_CHECKING:
@@ -92,6 +93,10 @@ def drive_bundle(
     """Launch robot node and policy node with `policy.launch.xml`, arm the policy for each seed, and watch."""
     isolate()
     robot, task = load_robot(robot_name), get_task(task_name)
+    # The policy node checks all of this again; here it is an answer at once instead of a node that will not arm.
+    manifest = load_bundle(bundle, [key for key in trusted_keys.split(":") if key]).manifest
+    if manifest.provenance.task not in {"", task.name}:
+        raise BundleError(f"{bundle} was trained for task {manifest.provenance.task!r}, not {task.name!r}")
     run_folder.mkdir(parents=True, exist_ok=True)
     timing_path, robot_timing_path = run_folder / "timing.json", run_folder / "robot_timing.json"
     arguments = {
@@ -112,7 +117,9 @@ def drive_bundle(
             film: list[bytes] = []
             for index, seed in enumerate(seeds):
                 session.check()
-                result = client.run_episode(seed, lambda: _arm(client, session), lambda: _disarm(client))
+                result = client.run_episode(
+                    seed, lambda: _arm(client, session, run_folder / "logs"), lambda: _disarm(client)
+                )
                 results.append(result)
                 if index == 0 or (result.success and not results[0].success and not film):
                     film = client.film
@@ -121,9 +128,19 @@ def drive_bundle(
     return DriveOutcome(tuple(results), _read(timing_path), _read(robot_timing_path), tuple(film))
 
 
-def _arm(client: EpisodeClient, session: LaunchSession) -> None:
+def _arm(client: EpisodeClient, session: LaunchSession, logs: Path) -> None:
     session.check()
-    client.trigger("policy_node/arm")
+    try:
+        client.trigger("policy_node/arm")
+    except BackendError as error:
+        raise BackendError(f"{error}{_last_error(logs)}") from error
+
+
+def _last_error(logs: Path) -> str:
+    """What the policy node last complained about: a refused service does not say why the node is not ready."""
+    lines = [line for path in logs.glob("policy_node*.log") for line in path.read_text(errors="replace").splitlines()]
+    complaints = [line.rsplit("]: ", 1)[-1] for line in lines if line.startswith("[ERROR]")]
+    return f" (its log: {complaints[-1]})" if complaints else ""
 
 
 def _disarm(client: EpisodeClient) -> None:
