@@ -90,8 +90,11 @@ def values_of(diagnostics: list[Any], name: str = "/robot_node") -> dict[str, st
     return {}
 
 
-def test_streams_have_the_profiles_rates_names_and_order(client: Any, start_node: Callable[..., Any]) -> None:
-    node = start_node("robot_node", "-r", "__ns:=/arm", task="drawer", seed=1)
+def test_streams_have_the_profiles_rates_names_and_order(
+    client: Any, start_node: Callable[..., Any], tmp_path: Path
+) -> None:
+    timing_path = tmp_path / "timing.json"
+    node = start_node("robot_node", "-r", "__ns:=/arm", task="drawer", seed=1, timing_path=timing_path)
     order: list[tuple[str, int]] = []
 
     def note(topic: str, stamp: Callable[[Any], Any]) -> Callable[[Any], None]:
@@ -125,6 +128,9 @@ def test_streams_have_the_profiles_rates_names_and_order(client: Any, start_node
     assert Image.open(io.BytesIO(bytes(images[-1].data))).size == (160, 120)
     assert task[0].data
     assert node.stop(signal.SIGTERM) == 0, node.log
+    timing = json.loads(timing_path.read_text())
+    assert timing["ticks"] > 100
+    assert timing["period_p50_ms"] == pytest.approx(20.0, abs=1.0)
 
 
 def test_commands_limits_and_refusals(client: Any, start_node: Callable[..., Any]) -> None:

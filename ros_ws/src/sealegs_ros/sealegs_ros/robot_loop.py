@@ -76,7 +76,7 @@ class RobotLoop:
         return {
             **self.texts(),
             "round_trip": self.round_trip.summary(),
-            "histograms": {"round_trip": self.round_trip.histogram()},
+            "histograms": {"round_trip": self.round_trip.histogram()} if self.round_trip.count else {},
         }
 
     def must_wait(self, monotonic_ns: int) -> bool:

@@ -38,11 +38,14 @@ def run_node(make_node: Callable[[], Any], arguments: Sequence[str] | None = Non
     sys.setswitchinterval(THREAD_SWITCH_S)
     node: Any = None
     code = 0
+    # rclpy's own handler, set by init, shuts the context down, which ends the spinning, and then calls this one.
+    # Python's would raise KeyboardInterrupt in the middle of a callback.
+    signal.signal(signal.SIGINT, lambda *_: None)
     try:
         rclpy.init(args=list(sys.argv if arguments is None else arguments))
         node = make_node()
         _spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except ExternalShutdownException:
         pass
     except SealegsError as error:
         code = _report(error)
@@ -109,7 +112,16 @@ def steady_timer(node: Node, period_s: float, callback: Callable[[], None]) -> T
 
     `callback` is wrapped in a zero-argument closure, which the EventsExecutor requires.
     """
-    return node.create_timer(period_s, lambda: callback(), clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def run() -> None:
+        try:
+            callback()
+        except RCLError:
+            # A signal shut the context down in mid-callback; the executor would log that as a fatal error.
+            if rclpy.ok():
+                raise
+
+    return node.create_timer(period_s, run, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
 
 def text_parameter(node: Node, name: str, default: str, help: str = "") -> str:
