@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ class Description:
         from rich.table import Table
 
         facts = Table(box=None, show_header=False, title=f"{self.kind} {self.path}", title_justify="left")
+        facts.add_column(no_wrap=True)
+        facts.add_column(overflow="fold")
         parts: list[RenderableType] = [facts]
         for key, value in self.content.items():
             if isinstance(value, list) and value and isinstance(value[0], dict):
@@ -51,6 +54,8 @@ def describe(path: Path) -> Description:
     if path.is_file():
         if path.suffix in {".mcap", ".db3"}:
             return Description("bag", path, bag_facts(path))
+        if path.suffix == ".zip":
+            return Description("bundle", path, bundle_facts(path))
         raise SealegsError(f"{path}: expected a bag (.mcap or folder), a dataset, a bundle or a checkpoint")
     if (path / "meta/info.json").is_file():
         return Description("dataset", path, dataset_facts(path))
@@ -163,45 +168,72 @@ def dataset_facts(path: Path) -> dict[str, Any]:
 
 
 def bundle_facts(path: Path) -> dict[str, Any]:
-    """A bundle's manifest as it stands, unverified."""
-    manifest = _read_json(path / "manifest.json", BundleError)
-    files = [{"file": p.name, "size": _size(p.stat().st_size)} for p in sorted(path.iterdir()) if p.is_file()]
-    return {**_flat(manifest), "verified": f"no: run `sealegs verify {path}`", "files_here": files}
+    """A bundle's manifest as it stands, unverified; of a folder or a .zip."""
+    if path.is_dir():
+        manifest = _parse_json(_read(path / "manifest.json", BundleError), str(path / "manifest.json"), BundleError)
+        files = _files(path)
+    else:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                inside = archive.infolist()
+                if archive.getinfo("manifest.json").file_size > MAXIMUM_JSON_BYTES:
+                    raise BundleError(f"{path}: its manifest.json is larger than {_size(MAXIMUM_JSON_BYTES)}")
+                manifest = _parse_json(archive.read("manifest.json"), f"manifest.json in {path}", BundleError)
+        except (zipfile.BadZipFile, KeyError, OSError, NotImplementedError) as error:
+            raise BundleError(f"{path} is no bundle: {_line(error)}") from error
+        files = [{"file": entry.filename, "size": _size(entry.file_size)} for entry in inside]
+    return {**_flat(manifest), "verified": f"no: run `sealegs verify {path}`", "files": files}
 
 
 def checkpoint_facts(path: Path) -> dict[str, Any]:
     """A checkpoint's description."""
-    content = _read_json(path / "checkpoint.json", LearningError)
-    files = [{"file": p.name, "size": _size(p.stat().st_size)} for p in sorted(path.iterdir()) if p.is_file()]
-    return {**_flat(content), "files_here": files}
+    file = path / "checkpoint.json"
+    return {**_flat(_parse_json(_read(file, LearningError), str(file), LearningError)), "files": _files(path)}
 
 
-def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested objects as dotted facts; long values are named by their size only."""
+def _files(folder: Path) -> list[dict[str, Any]]:
+    return [{"file": p.name, "size": _size(p.stat().st_size)} for p in sorted(folder.iterdir()) if p.is_file()]
+
+
+def _flat(content: dict[str, Any]) -> dict[str, Any]:
+    """One line per value, objects one level deep; what is deeper or longer is only summed up. Names first."""
     result: dict[str, Any] = {}
-    for key, value in content.items():
-        if isinstance(value, dict) and len(json.dumps(value)) > 2000:
-            result[f"{prefix}{key}"] = f"{len(value)} entries"
-        elif isinstance(value, dict):
-            result |= _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, list):
-            text = ", ".join(map(str, value))
-            result[f"{prefix}{key}"] = text if len(text) <= 160 else f"{len(value)} entries"
-        else:
-            result[f"{prefix}{key}"] = value
+    for key in sorted(content, key=lambda name: (name not in {"name", "created", "learner", "task"}, name)):
+        value = content[key]
+        nested = {f"{key}.{inner}": item for inner, item in value.items()} if isinstance(value, dict) else {key: value}
+        result |= {name: _short(item) for name, item in nested.items()}
     return result
 
 
-def _read_json(path: Path, kind: type[SealegsError]) -> dict[str, Any]:
+def _short(value: Any) -> Any:
+    if isinstance(value, list) and value and all(isinstance(item, str | int | float) for item in value):
+        value = ", ".join(map(str, value))
+    elif isinstance(value, dict | list):
+        return f"{len(value)} entries" if value else "none"
+    return f"{value[:197]}..." if isinstance(value, str) and len(value) > 200 else value
+
+
+def _read(path: Path, kind: type[SealegsError]) -> bytes:
     try:
         if path.stat().st_size > MAXIMUM_JSON_BYTES:
             raise kind(f"{path} is larger than {_size(MAXIMUM_JSON_BYTES)}")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise kind(f"{path} is not readable as JSON: {' '.join(str(error).split())[:160]}") from error
+        return path.read_bytes()
+    except OSError as error:
+        raise kind(f"{path} is not readable: {_line(error)}") from error
+
+
+def _parse_json(data: bytes, source: str, kind: type[SealegsError]) -> dict[str, Any]:
+    try:
+        content = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise kind(f"{source} is not readable as JSON: {_line(error)}") from error
     if not isinstance(content, dict):
-        raise kind(f"{path}: expected a JSON object")
+        raise kind(f"{source}: expected a JSON object")
     return content
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:160]
 
 
 def _sidecars(folder: Path) -> str:

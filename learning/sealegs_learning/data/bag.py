@@ -222,4 +222,4 @@ def _one_bag(folder: Path) -> bool:
 
 
 def _conversion(path: Path) -> str:
-    return f"rosbags-convert --src {path} --dst {path}_mcap --dst-storage mcap"
+    return f"pip install rosbags && rosbags-convert --src {path} --dst {path}_mcap --dst-storage mcap"

@@ -234,7 +234,7 @@ def test_decompression_bomb_is_refused(tmp_path):
 
 def test_what_is_no_bag_is_named(tmp_path, recipe, rosbag2_bag):
     sqlite = rosbag2_bag(tmp_path / "old", recipe(steps=2).messages(), sqlite=True)
-    with pytest.raises(BagError, match="sqlite3 bag; convert it first: rosbags-convert"):
+    with pytest.raises(BagError, match=r"sqlite3 bag; convert it first: .*rosbags-convert"):
         Bag(sqlite)
     with pytest.raises(BagError, match="no bag at"):
         Bag(tmp_path / "nowhere")

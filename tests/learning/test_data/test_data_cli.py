@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 
 import pytest
 
@@ -81,13 +82,17 @@ def test_info_tells_every_kind_apart(tmp_path, bags, capsys):
     assert json.loads(info(tmp_path / "bundle", "--json"))["robot.name"] == "so101"
     assert "sealegs verify" in info(tmp_path / "bundle")
     assert "iql" in info(tmp_path / "checkpoint")
+    with zipfile.ZipFile(tmp_path / "bundle.zip", "w") as archive:
+        archive.write(tmp_path / "bundle" / "manifest.json", "manifest.json")
+    assert json.loads(info(tmp_path / "bundle.zip", "--json"))["robot.name"] == "so101"
 
 
-@pytest.mark.parametrize("name", ["nowhere", "folder", "file.txt", "broken"])
+@pytest.mark.parametrize("name", ["nowhere", "folder", "file.txt", "broken", "broken.zip"])
 def test_info_refuses_in_one_line(tmp_path, capsys, name):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file.txt").write_text("x")
     (tmp_path / "broken").mkdir()
+    (tmp_path / "broken.zip").write_bytes(b"PK")
     (tmp_path / "broken" / "manifest.json").write_text("{")
     assert main(["info", str(tmp_path / name)]) == 2
     error = capsys.readouterr().err
