@@ -102,18 +102,18 @@ class MixedConfig:
     """
 
     operators: tuple[Operator, ...] = (
-        Operator("competent", 0.10, (0.92, 0.02, 0.02, 0.02, 0.02), (0.8, 1.0)),
-        Operator("hesitant", 0.40, (0.60, 0.05, 0.15, 0.05, 0.15), (0.4, 1.0)),
-        Operator("mistaken", 0.30, (0.55, 0.35, 0.05, 0.05, 0.00), (0.5, 1.0)),
-        Operator("careless", 0.20, (0.50, 0.10, 0.10, 0.30, 0.00), (0.5, 1.0)),
+        Operator("competent", 0.06, (0.92, 0.02, 0.02, 0.02, 0.02), (0.8, 1.0)),
+        Operator("hesitant", 0.42, (0.60, 0.05, 0.15, 0.05, 0.15), (0.3, 0.8)),
+        Operator("mistaken", 0.30, (0.55, 0.30, 0.10, 0.05, 0.00), (0.3, 0.9)),
+        Operator("careless", 0.22, (0.50, 0.10, 0.10, 0.30, 0.00), (0.3, 0.9)),
     )
     segment_s: tuple[float, float] = (0.3, 0.8)
     decoy_m: tuple[float, float] = (0.04, 0.12)
     noise_sigma: float = 0.15
     noise_theta: float = 0.2
     wander_sigma: float = 0.6
-    late_progress: float = 0.6
-    late_expert: float = 0.4
+    late_progress: float = 0.55
+    late_expert: float = 0.3
     finishers: tuple[str, ...] = ("competent",)
 
 

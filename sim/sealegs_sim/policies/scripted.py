@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from sealegs_contract.robot import RobotProfile, load_robot
 from sealegs_sim.policies.kinematics import inverse
-from sealegs_sim.policies.waypoints import WAYPOINTS
+from sealegs_sim.policies.waypoints import CLOSED_RAD, WAYPOINTS
 from sealegs_sim.tasks import Task, get_task
 
 FloatArray = NDArray[np.float64]
@@ -49,7 +49,7 @@ class ScriptedPolicy:
         return self.towards(fields, waypoint.tip, waypoint.pitch_rad, waypoint.gripper_rad)
 
     def towards(
-        self, fields: dict[str, FloatArray], tip: FloatArray, pitch_rad: float, gripper_rad: float = 0.0
+        self, fields: dict[str, FloatArray], tip: FloatArray, pitch_rad: float, gripper_rad: float = CLOSED_RAD
     ) -> FloatArray:
         """Action that moves the tip towards a point (3,) m, on a straight line."""
         position, velocity = fields["joint_position"], fields["joint_velocity"]

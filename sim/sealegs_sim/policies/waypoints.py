@@ -18,13 +18,16 @@ FloatArray = NDArray[np.float64]
 Fields = Mapping[str, FloatArray]
 
 
+CLOSED_RAD = -0.08  # the jaws meet at 0; a little beyond keeps them pressed together
+
+
 @dataclass(frozen=True)
 class Waypoint:
     """A tip position (3,) m, the hand's pitch there (rad, downwards), and how far the gripper is open (rad)."""
 
     tip: FloatArray
     pitch_rad: float
-    gripper_rad: float = 0.0
+    gripper_rad: float = CLOSED_RAD
 
 
 def reach_waypoint(fields: Fields) -> Waypoint:
