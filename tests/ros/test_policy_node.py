@@ -296,8 +296,11 @@ def test_what_may_not_run_leaves_the_node_unconfigured_and_says_why(
         assert re.search(message, lines[0]), lines[0]
     refused = client.call(Trigger, "/tampered/policy_node/arm")
     assert not refused.success
+    assert "policy.onnx was changed" in refused.message
     for name, node in nodes.items():
-        assert json.loads(statuses[name][-1].data)["state"] == "unconfigured"
+        status = json.loads(statuses[name][-1].data)
+        assert status["state"] == "unconfigured"
+        assert re.search(cases[name][1], status["reason"])
         assert node.process.poll() is None
         assert node.stop() == 0
         assert "Traceback" not in node.log

@@ -85,11 +85,11 @@ class PolicyNode(LifecycleNode):
             bundle = load_bundle(path, [key for key in keys.split(":") if key], minimum)
             self.controller.configure(bundle, self._text("provider"), self._now_ns())
         except (SealegsError, OSError) as error:
-            self.get_logger().error(f"not configured: {' '.join(str(error).split())}")
+            self._operator.refuse(f"not configured: {' '.join(str(error).split())}")
             return FAILURE
         except Exception:
             # rclpy would turn this into a silent transition to the error state.
-            self.get_logger().error(f"not configured, internal error: {traceback.format_exc()}")
+            self._operator.refuse(f"not configured, internal error: {traceback.format_exc()}")
             return FAILURE
         manifest = bundle.manifest
         self.get_logger().info(
@@ -175,7 +175,7 @@ class PolicyNode(LifecycleNode):
 
     def _may_arm(self) -> None:
         if not self._commands.is_activated:
-            raise ControllerError("cannot arm: the node is not active; configure and activate it first")
+            raise ControllerError(f"cannot arm: the node is not active ({self.controller.reason})")
 
     def _now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)

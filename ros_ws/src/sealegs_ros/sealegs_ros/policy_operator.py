@@ -46,6 +46,12 @@ class OperatorInterface:
         controller.on_transition = self._on_transition
         self._publish_status()
 
+    def refuse(self, reason: str) -> None:
+        """The policy cannot be configured: say why in the log, in the status, and to whoever tries to arm."""
+        self._controller.reason = reason
+        self._node.get_logger().error(reason)
+        self._publish_status()
+
     def diagnose(self, counts: Mapping[str, int]) -> None:
         """Publish state, timing over the newest ticks, and the node's own counts."""
         controller, name = self._controller, self._node.get_fully_qualified_name()
