@@ -151,8 +151,9 @@ def build_transitions(data: LoggedData, reward: NDArray[np.float32]) -> Transiti
     episodes = [e for e in episode_slices(data.episode_index) if e.stop - e.start >= 2]
     if not episodes:
         raise LearningError(f"no episode has two rows or more, so there is no transition ({rows} rows in all)")
-    normalizer = Normalizer.fit(torch.from_numpy(np.asarray(data.state)))
-    state = normalizer(torch.from_numpy(np.asarray(data.state, dtype=np.float32)))
+    raw = torch.from_numpy(np.array(data.state, dtype=np.float32))
+    normalizer = Normalizer.fit(raw)
+    state = normalizer(raw)
     now = torch.cat([torch.arange(e.start, e.stop - 1) for e in episodes])
     action = torch.from_numpy(np.concatenate([normalised_actions(data, e)[:-1] for e in episodes]))
     reward_of_next_frame = torch.from_numpy(np.asarray(reward, dtype=np.float32))[now + 1, None]

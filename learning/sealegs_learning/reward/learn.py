@@ -105,7 +105,7 @@ def build_model(dataset: RewardSource, config: RewardConfig) -> RewardEnsemble:
     """An untrained ensemble for the inputs that `config` names."""
     generator = torch.Generator().manual_seed(config.seed)
     sees_state, sees_frames = config.inputs != "frames", config.inputs != "state"
-    normalizer = Normalizer.fit(torch.from_numpy(np.asarray(dataset.state))) if sees_state else None
+    normalizer = Normalizer.fit(torch.from_numpy(np.array(dataset.state))) if sees_state else None
     channels = 3 * len(config.cameras) if sees_frames else 0
     return RewardEnsemble(config.members, config.hidden, generator, normalizer, channels, config.image_size)
 
