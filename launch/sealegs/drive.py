@@ -178,7 +178,7 @@ def record_behaviour(
                 commander = BehaviourCommander(robot, task, policy.act)
                 result = client.run_episode(
                     seed,
-                    lambda: _start_recording(client),
+                    lambda seed=seed: _start_recording(client, seed),  # type: ignore[misc]
                     lambda: None,
                     commander,
                 )
@@ -189,7 +189,8 @@ def record_behaviour(
     return DriveOutcome(tuple(results))
 
 
-def _start_recording(client: EpisodeClient) -> None:
+def _start_recording(client: EpisodeClient, seed: int) -> None:
+    client.set_parameter("recorder_node", "seed", seed)
     client.trigger("recorder_node/start_episode")
 
 

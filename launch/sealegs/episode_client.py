@@ -89,15 +89,17 @@ class EpisodeClient(Node):
         """Call a std_srvs/SetBool service; its message. BackendError when it is absent or refuses."""
         return self._call(SetBool, service, SetBool.Request(data=value))
 
-    def reset(self, seed: int) -> None:
-        """Start a new episode of the simulated robot from `seed`, and wait for its first joint states."""
-        parameter = Parameter("seed", value=seed).to_parameter_msg()
-        response = self._request(
-            SetParameters, "robot_node/set_parameters", SetParameters.Request(parameters=[parameter])
-        )
+    def set_parameter(self, node: str, name: str, value: int | float | str | bool) -> None:
+        """Set a parameter of another node. BackendError when the node is absent or refuses."""
+        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+        response = self._request(SetParameters, f"{node}/set_parameters", request)
         refused = [result.reason for result in response.results if not result.successful]
         if refused:
-            raise BackendError(f"robot_node refused seed {seed}: {refused[0]}")
+            raise BackendError(f"{node} refused {name}={value!r}: {refused[0]}")
+
+    def reset(self, seed: int) -> None:
+        """Start a new episode of the simulated robot from `seed`, and wait for its first joint states."""
+        self.set_parameter("robot_node", "seed", seed)
         self.trigger("robot_node/reset")
         self._assembler.reset()
         self._wait_for_streams()
