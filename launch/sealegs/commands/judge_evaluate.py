@@ -23,7 +23,7 @@ class Config:
     """Name of the results."""
     work: Path = Path("judge_work")
     """Folder for rendered frames, kept between runs."""
-    episodes: int = 160
+    episodes: int = 120
     """Held-out episodes per task."""
     pairs: int = 4000
     """Pairs per task and suite."""
@@ -33,17 +33,18 @@ class Config:
     """Tasks to measure."""
     seed: int = 0
     """Seeds views and pairs."""
+    card: Path | None = None
+    """Also write README.md (the model card) into this folder of an embedded model, with the figures measured here."""
     options: Annotated[JudgeOptions, tyro.conf.arg(name="")] = field(default_factory=JudgeOptions)
 
 
 def run(config: Config) -> int:
     """Evaluate every suite and task, write the results file and the plot, print the claims."""
-    import os
 
     from rich.progress import Progress
 
-    os.environ.setdefault("MUJOCO_GL", "osmesa")
     from sealegs_learning.judge.make import make_judge
+    from sealegs_learning.judge.training.card import write_card
     from sealegs_learning.judge.training.evaluate import EvaluateConfig, blocks
     from sealegs_learning.judge.training.results import evaluate_judge, write_results
 
@@ -66,4 +67,6 @@ def run(config: Config) -> int:
             f"{'holds' if claim.holds else 'FAILS'}: {claim.claim}: {claim.value:.3f}{interval} (target {claim.target})"
         )
     print(f"wrote {path} and {path.with_suffix('.png')}")
+    if config.card is not None:
+        print(f"wrote {write_card(config.card, path)}")
     return 0

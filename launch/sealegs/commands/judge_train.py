@@ -26,12 +26,10 @@ class Config:
 
 def run(config: Config) -> int:
     """Render, train, calibrate, save."""
-    import os
     from dataclasses import replace
 
     from rich.progress import Progress
 
-    os.environ.setdefault("MUJOCO_GL", "osmesa")
     from sealegs_learning.judge.training.train import JudgeTrainConfig, quick, train_judge
 
     settings = replace(JudgeTrainConfig(), seed=config.seed)

@@ -18,6 +18,7 @@ from sealegs_learning.judge.training.frames import FrameRequest, FrameSet, View,
 from sealegs_learning.judge.training.sentences import HELD_OUT, HELD_OUT_NOT_OURS
 
 CLEARLY_APART = 0.1
+VIEWS: tuple[View, ...] = ("front", "looks", "held_out_camera")
 SUITES: dict[str, tuple[View, bool]] = {
     # suite: (view of the frames, whether held-out sentences are used)
     "episodes": ("front", False),
@@ -31,7 +32,7 @@ SUITES: dict[str, tuple[View, bool]] = {
 class EvaluateConfig:
     """Sizes of the evaluation. Episodes come from their own range of seeds."""
 
-    episodes: int = 160
+    episodes: int = 120
     frames_per_episode: int = 10
     pairs: int = 4000
     within: float = 0.5
@@ -78,7 +79,7 @@ def evaluate_suite(
     if suite not in SUITES:
         raise JudgeError(f"unknown suite {suite!r}; available: {', '.join(SUITES)}")
     view, held_out = SUITES[suite]
-    shot = frames(request(task, view, config), cache, on_block)
+    shot = of_view(frames(request(task, config), cache, on_block), VIEWS.index(view))
     rows = _pairs(shot, config)
     sentences: Sequence[str] = HELD_OUT[task] if held_out else (get_task(task).text,)
     probability, abstain = np.full(len(rows), 0.5), np.ones(len(rows), dtype=bool)
@@ -95,14 +96,21 @@ def evaluate_suite(
     return SuiteResult(suite, task, difference, probability, abstain)
 
 
-def request(task: str, view: View, config: EvaluateConfig) -> FrameRequest:
-    """Held-out frames of one task from one view."""
-    return FrameRequest(task, "test", config.episodes, config.frames_per_episode, (view,), config.seed)
+def request(task: str, config: EvaluateConfig) -> FrameRequest:
+    """Held-out frames of one task, the same ones from every view."""
+    return FrameRequest(task, "test", config.episodes, config.frames_per_episode, VIEWS, config.seed)
+
+
+def of_view(shot: FrameSet, view: int) -> FrameSet:
+    """The frames of one of VIEWS."""
+    rows = np.flatnonzero(shot.setup % len(VIEWS) == view)
+    files = [shot.jpeg[i] for i in rows]
+    return FrameSet(shot.task, files, shot.progress[rows], shot.setup[rows], shot.episode[rows], shot.positions[rows])
 
 
 def blocks(config: EvaluateConfig) -> int:
     """Blocks of frames of one suite and task."""
-    return block_count(request("drawer", "front", config))
+    return block_count(request("drawer", config))
 
 
 def sentence_rows(judge: Judge) -> list[dict[str, Any]]:

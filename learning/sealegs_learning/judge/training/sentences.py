@@ -127,7 +127,7 @@ _TUNING = {
 _TUNING_NOT_OURS = [
     "push the drawer back in",
     "take the gripper away from the green marker",
-    "push the red block off the green disc",
+    "shove the red block far from the green disc",
     "lift the red cube up",
     "open the oven",
     "screw the lid onto the jar",

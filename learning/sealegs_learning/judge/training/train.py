@@ -42,7 +42,7 @@ class JudgeTrainConfig:
     tune_episodes: int = 80
     image_height: int = 60
     image_width: int = 80
-    steps: int = 1800
+    steps: int = 800
     setups_per_batch: int = 8
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
@@ -149,7 +149,7 @@ class Trainer:
         torch.autograd.backward(total)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
-        return {name: float(value) for name, value in figures.items()}
+        return {name: float(value.detach()) for name, value in figures.items()}
 
     def _losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
         rows = {name: bank.draw(self.config.setups_per_batch, rng) for name, bank in self.banks.items()}
@@ -207,7 +207,7 @@ class Trainer:
             return 0
         try:
             content = torch.load(path, weights_only=True)
-        except (OSError, RuntimeError, ValueError) as error:
+        except Exception as error:  # a damaged file makes torch's reader raise anything
             raise JudgeError(
                 f"{path}: not a readable training checkpoint; remove it to start over ({error})"
             ) from error
