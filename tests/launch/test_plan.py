@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sealegs.launching import LaunchPlan, find_launch_file, plan_launch, shipped_launch_files
-from sealegs.launching.evaluate import declared_arguments, join_namespace
+from sealegs.launching.evaluate import declared_arguments
+from sealegs.launching.process import join_namespace
 from sealegs.launching.substitution import Scope, parse_text
 from sealegs_contract.errors import LaunchError
 

@@ -25,7 +25,7 @@ from sealegs.launching.model import (
     SetEnvironment,
 )
 from sealegs.launching.parse import parse_launch_file
-from sealegs.launching.process import ProcessSpec, process_spec
+from sealegs.launching.process import ProcessSpec, join_namespace, process_spec
 from sealegs.launching.substitution import Scope, Text
 from sealegs_contract.errors import LaunchError, available
 
@@ -180,9 +180,3 @@ def _evaluate(text: Text, scope: Scope, where: str) -> str:
         return text.evaluate(scope)
     except LaunchError as error:
         raise LaunchError(f"{where}: {error}") from error
-
-
-def join_namespace(outer: str, inner: str) -> str:
-    """`inner` under `outer`; an absolute `inner` stands alone. No leading or trailing slash, `` for the root."""
-    inner = inner.strip()
-    return (inner if inner.startswith("/") else f"{outer}/{inner}").strip("/")

@@ -135,9 +135,13 @@ def _node_command(read: _Reader) -> list[str]:
     return [sys.executable, "-m", f"{OWN_PACKAGE}.{executable}", *read.words("args")]
 
 
-def _ros_arguments(read: _Reader, namespace: str) -> tuple[str, ...]:
-    from sealegs.launching.evaluate import join_namespace
+def join_namespace(outer: str, inner: str) -> str:
+    """`inner` under `outer`; an absolute `inner` stands alone. No leading or trailing slash, `` for the root."""
+    inner = inner.strip()
+    return (inner if inner.startswith("/") else f"{outer}/{inner}").strip("/")
 
+
+def _ros_arguments(read: _Reader, namespace: str) -> tuple[str, ...]:
     arguments: list[str] = []
     if name := read.get("name"):
         arguments += ["-r", f"__node:={name}"]
