@@ -70,9 +70,7 @@ class SealegsEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         observation = self.simulation.observation()
         return observation, self._info(observation)[1]
 
-    def step(
-        self, action: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """One control period. Raises ActionError on a bad action, SimulationError if the physics diverges."""
         if not self._started:
             raise SimulationError("step() before reset(): there is no episode yet")

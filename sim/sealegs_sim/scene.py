@@ -49,10 +49,12 @@ class Scene:
 
     @cached_property
     def observation_spec(self) -> ObservationSpec:
+        """The task's observation of this robot."""
         return self.task.observation_spec(self.robot)
 
     @cached_property
     def action_spec(self) -> ActionSpec:
+        """The task's actions on this robot."""
         return self.task.action_spec(self.robot)
 
     def observation(
@@ -113,11 +115,13 @@ def _apply_profile(model: mujoco.MjModel, profile: RobotProfile, joints: IntArra
 
 
 def _named(model: mujoco.MjModel, kind: mujoco.mjtObj, name: str) -> int:
+    """Id of a joint, actuator or camera by name; SimulationError lists those of its kind."""
     index = int(mujoco.mj_name2id(model, kind, name))
     if index < 0:
-        word = {mujoco.mjtObj.mjOBJ_JOINT: "joint", mujoco.mjtObj.mjOBJ_CAMERA: "camera"}.get(kind, "actuator")
-        accessor = {"joint": (model.njnt, model.joint), "camera": (model.ncam, model.camera)}.get(
-            word, (model.nu, model.actuator)
-        )
-        raise SimulationError(f"the model has no {word} {name!r}; {available(accessor[1](i).name for i in range(accessor[0]))}")
+        word, count = {
+            int(mujoco.mjtObj.mjOBJ_JOINT): ("joint", model.njnt),
+            int(mujoco.mjtObj.mjOBJ_CAMERA): ("camera", model.ncam),
+        }.get(int(kind), ("actuator", model.nu))
+        names = (mujoco.mj_id2name(model, kind, i) for i in range(count))
+        raise SimulationError(f"the model has no {word} {name!r}; {available(names)}")
     return index

@@ -51,26 +51,28 @@ class Simulation:
         mujoco.mj_kinematics(self.scene.model, self.data)
         self.steps += 1
         if diverged(self.data.qpos, self.data.qvel):
-            raise SimulationError(f"the simulation of task {self.scene.task.name} diverged at control step {self.steps}")
+            raise SimulationError(
+                f"the simulation of task {self.scene.task.name} diverged at control step {self.steps}"
+            )
 
     @property
     def position(self) -> FloatArray:
         """Joint positions (J,) rad."""
-        return self.data.qpos[self.scene.joint_qpos]
+        return np.asarray(self.data.qpos[self.scene.joint_qpos])
 
     @property
     def velocity(self) -> FloatArray:
         """Joint velocities (J,) rad/s."""
-        return self.data.qvel[self.scene.joint_dof]
+        return np.asarray(self.data.qvel[self.scene.joint_dof])
 
     @property
     def effort(self) -> FloatArray:
         """Servo torques (J,) N m."""
-        return self.data.qfrc_actuator[self.scene.joint_dof]
+        return np.asarray(self.data.qfrc_actuator[self.scene.joint_dof])
 
     def object_position(self, name: str) -> FloatArray:
         """Position (3,) m of an object of the profile."""
-        return self.data.site_xpos[self.scene.object_sites[name]].copy()
+        return np.array(self.data.site_xpos[self.scene.object_sites[name]])
 
     def object_quaternion_xyzw(self, name: str) -> FloatArray:
         """Orientation of an object as unit quaternion x, y, z, w."""

@@ -18,7 +18,7 @@ CUBE_HALF_M = 0.018
 
 @dataclass(frozen=True)
 class Start:
-    """State at the start of an episode, at rest: qpos (nq,), mocap positions (nmocap, 3) and quaternions wxyz (nmocap, 4)."""
+    """State at rest: qpos (nq,), mocap positions (nmocap, 3) m and quaternions wxyz (nmocap, 4)."""
 
     qpos: FloatArray
     mocap_pos: FloatArray

@@ -1,7 +1,7 @@
 """The tasks: a sentence, the objects in the observation, true progress and success.
 
-Progress is a pure function of the observation's fields, batched on their leading axes, so it can be computed for any row
-of any dataset: bags and datasets carry neither reward nor progress.
+Progress is a pure function of the observation's fields, batched on their leading axes, so it can be computed for any
+row of any dataset: bags and datasets carry neither reward nor progress.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def distance(a: FloatArray, b: FloatArray) -> FloatArray:
 
 def closeness(distance_m: FloatArray, tolerance_m: float, scale_m: float) -> FloatArray:
     """1 within the tolerance, then falling as exp(-(d - tolerance) / scale); in (0, 1]."""
-    return np.exp(-np.maximum(distance_m - tolerance_m, 0.0) / scale_m)
+    return np.asarray(np.exp(-np.maximum(distance_m - tolerance_m, 0.0) / scale_m))
 
 
 def reach_progress(fields: Fields) -> FloatArray:

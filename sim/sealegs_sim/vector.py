@@ -29,8 +29,8 @@ class BatchEnv(gymnasium.vector.VectorEnv):
     """`num_envs` independent copies of SealegsEnv(task, robot), stepped together on `threads` threads.
 
     Env i, reset with seed s, gives exactly the observations and rewards that SealegsEnv gives after reset(seed=s) under
-    the same actions. Autoreset follows gymnasium: `next_step` (default; the step after an episode's end ignores its action
-    and returns the new start with reward 0), `same_step` (the new start at once, the last observation in
+    the same actions. Autoreset follows gymnasium: `next_step` (default; the step after an episode's end ignores its
+    action and returns the new start with reward 0), `same_step` (the new start at once, the last observation in
     info["final_obs"]), or `disabled` (reset by hand: options={"reset_mask": (num_envs,) bool}).
     """
 
@@ -86,7 +86,7 @@ class BatchEnv(gymnasium.vector.VectorEnv):
         return observation, self._info(observation)[1]
 
     def step(self, actions: NDArray[np.floating]) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """One control period of all envs: observations (N, D), rewards (N,), terminated (N,), truncated (N,), info of (N,)."""
+        """One control period of all envs: observations (N, D), rewards, terminated, truncated (N,), info of (N,)."""
         if not self._started:
             raise SimulationError("step() before reset(): there are no episodes yet")
         restart = self._ended & (self.autoreset is AutoresetMode.NEXT_STEP)
@@ -115,14 +115,12 @@ class BatchEnv(gymnasium.vector.VectorEnv):
             actions[self._steps == 0] = 0.0  # its guard is at rest at the measured pose: zero keeps it there
         self._ctrl[:, self.scene.actuator] = self.control.targets(actions, position)
         if len(active):
-            self._batch.step(
-                ids=active if some_restarted else None, nstep=self.scene.substeps, stage=POSITION_STAGE
-            )
+            self._batch.step(ids=active if some_restarted else None, nstep=self.scene.substeps, stage=POSITION_STAGE)
             self._steps[active] += 1
         bad = np.flatnonzero(diverged(self._qpos, self._qvel))
         if len(bad):
             raise SimulationError(
-                f"the simulation of task {self.task.name} diverged in env {bad[0]} at control step {self._steps[bad[0]]}"
+                f"the simulation of {self.task.name} diverged in env {bad[0]} at control step {self._steps[bad[0]]}"
             )
 
     def _start(self, rows: NDArray[np.intp]) -> None:
@@ -156,7 +154,12 @@ class BatchEnv(gymnasium.vector.VectorEnv):
         fresh = self._observation()
         fresh_info = self._info(fresh)[1]
         info = {key: np.where(ended, fresh_info[key], value) for key, value in info.items()}
-        info |= {"final_obs": observation, "_final_obs": ended.copy(), "final_info": final_info, "_final_info": ended.copy()}
+        info |= {
+            "final_obs": observation,
+            "_final_obs": ended.copy(),
+            "final_info": final_info,
+            "_final_info": ended.copy(),
+        }
         return fresh, info
 
     def _observation(self) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("MUJOCO_GL", "osmesa")
 
 import pytest
+
 from sealegs_contract.robot import RobotProfile, load_robot
 from sealegs_sim.scene import Scene, build_scene
 from sealegs_sim.tasks import TASKS

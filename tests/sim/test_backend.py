@@ -1,10 +1,12 @@
 """MujocoBackend against the RobotBackend protocol and against SealegsEnv."""
 
 import io
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from PIL import Image
+
 from sealegs_contract.backend import RobotBackend
 from sealegs_contract.errors import BackendError, SimulationError
 from sealegs_contract.observation import ObservationAssembler
@@ -16,10 +18,10 @@ from sealegs_sim.tasks import TASKS
 
 
 @pytest.fixture(params=sorted(TASKS))
-def backend(request: pytest.FixtureRequest, robot: RobotProfile) -> MujocoBackend:
+def backend(request: pytest.FixtureRequest, robot: RobotProfile) -> Iterator[MujocoBackend]:
     made = MujocoBackend(robot, request.param, seed=1)
-    request.addfinalizer(made.close)
-    return made
+    yield made
+    made.close()
 
 
 def test_protocol(backend: MujocoBackend, robot: RobotProfile) -> None:

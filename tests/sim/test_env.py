@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
 from sealegs_contract.errors import ActionError, MachineError, ProfileError, SimulationError
 from sealegs_contract.robot import RobotProfile
 from sealegs_sim.env import SealegsEnv
@@ -150,7 +151,9 @@ def test_errors_of_the_batch() -> None:
         batch.step(np.zeros((2, 6)))
     with pytest.raises(SimulationError, match="3 seeds for 2 envs"):
         batch.reset(seed=[1, 2, 3])
-    with pytest.raises(SimulationError, match="unknown autoreset mode 'never'; available: next_step, same_step, disabled"):
+    with pytest.raises(
+        SimulationError, match="unknown autoreset mode 'never'; available: next_step, same_step, disabled"
+    ):
         BatchEnv("reach", 2, autoreset="never")
     batch.reset(seed=0)
     with pytest.raises(ActionError, match="shape"):

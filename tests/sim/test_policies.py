@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from sealegs_contract.errors import SimulationError
 from sealegs_contract.robot import RobotProfile
 from sealegs_sim.env import SealegsEnv
@@ -95,5 +96,7 @@ def test_policies_are_bounded_and_seeded(name: str) -> None:
 
 
 def test_unknown_policy() -> None:
-    with pytest.raises(SimulationError, match="unknown policy 'genius'; available: mixed, noisy, random, scripted, still"):
+    with pytest.raises(
+        SimulationError, match="unknown policy 'genius'; available: mixed, noisy, random, scripted, still"
+    ):
         make_policy("genius", "drawer")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from sealegs_contract.errors import SimulationError
 from sealegs_contract.robot import RobotProfile
 from sealegs_sim.env import SealegsEnv
@@ -114,7 +115,9 @@ def test_looks_change_the_image_and_can_be_undone(scene: Scene) -> None:
 
 def test_turned_by_hand() -> None:
     half = np.sqrt(0.5)
-    assert turned(np.array([1.0, 0.0, 0.0, 0.0]), np.array([0.0, 0.0, np.pi / 2])) == pytest.approx([half, 0.0, 0.0, half])
+    assert turned(np.array([1.0, 0.0, 0.0, 0.0]), np.array([0.0, 0.0, np.pi / 2])) == pytest.approx(
+        [half, 0.0, 0.0, half]
+    )
     assert turned(np.array([half, half, 0.0, 0.0]), np.zeros(3)) == pytest.approx([half, half, 0.0, 0.0])
 
 

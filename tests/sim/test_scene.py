@@ -9,6 +9,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
+
 import sealegs_sim
 from sealegs_contract.errors import SimulationError
 from sealegs_contract.robot import RobotProfile

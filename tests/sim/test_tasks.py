@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from sealegs_contract.robot import RobotProfile
 from sealegs_sim.tasks import TASKS, closeness, drawer_progress, push_contact_point, push_progress, reach_progress
 

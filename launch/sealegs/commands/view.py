@@ -49,7 +49,11 @@ def run(config: Config) -> int:
         require_display("the viewer")
     elif config.film.suffix.lower() != ".gif":
         raise SimulationError(f"--film writes an animated .gif, got {config.film.name!r}")
-    if config.episodes < (0 if config.film is None else 1) or not 1 <= config.fps <= 50 or not 16 <= config.width <= 1920:
+    if (
+        config.episodes < (0 if config.film is None else 1)
+        or not 1 <= config.fps <= 50
+        or not 16 <= config.width <= 1920
+    ):
         raise SimulationError("--episodes must be at least 1 (0 only in the viewer), --fps 1 to 50, --width 16 to 1920")
     env = SealegsEnv(config.task, config.robot, render_mode="human" if config.film is None else None)
     try:
@@ -77,8 +81,11 @@ def _policy(config: Config, env: SealegsEnv) -> tuple[Act, Callable[[int], None]
         policy = make_policy(config.policy, env.task, env.robot)
         return policy.act, lambda seed: policy.reset(np.random.default_rng((seed, 1)))
     if not Path(config.policy).is_dir():
-        raise SimulationError(f"no policy {config.policy!r}: give a checkpoint's folder, or a name; {available(POLICY_NAMES)}")
+        raise SimulationError(
+            f"no policy {config.policy!r}: give a checkpoint's folder, or a name; {available(POLICY_NAMES)}"
+        )
     import torch
+
     from sealegs_learning.checkpoint import load_policy
 
     module = load_policy(Path(config.policy))
