@@ -105,9 +105,7 @@ def reorder(names: tuple[str, ...], values: FloatArray, wanted: tuple[str, ...])
     allows empty velocity and effort): joints are matched by name, never by index.
     """
     if values.shape[-1:] != (len(names),):
-        raise SpecError(
-            f"expected one value for each of the joints {list(names)}, got shape {values.shape}"
-        )
+        raise SpecError(f"expected one value for each of the joints {list(names)}, got shape {values.shape}")
     if names == wanted:
         return values
     index = {name: i for i, name in enumerate(names)}
