@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sealegs.demo.context import Context
-from sealegs.demo.settings import ARMS, EVALUATION_SEED, JUDGE_REWARD, Arm
+from sealegs.demo.settings import ARMS, EVALUATION_SEED, JUDGE_REWARD, TRAINING, Arm
 from sealegs.demo.stages import Details
 from sealegs_contract.errors import LearningError
 
@@ -148,8 +148,10 @@ def _start_training(context: Context, arm: Arm) -> subprocess.Popen[bytes]:
     settings, out = context.settings, context.arm(arm.name)
     out.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "sealegs", "train", "--dataset", str(context.dataset), "--out", str(out)]
-    command += ["--learner", arm.learner, "--reward", arm.reward, "--updates", str(settings.policy_updates)]
+    command += ["--learner", arm.learner, "--reward", arm.reward, "--updates", str(settings.policy_updates), *TRAINING]
     command += ["--seed", str(settings.seed), "--log-every", str(max(50, settings.policy_updates // 60))]
+    if settings.curve_points:
+        command += ["--evaluate-every", str(settings.policy_updates // settings.curve_points)]
     if (out / "checkpoint").is_dir():
         command.append("--resume")
     # A file, not a pipe: nobody reads while it runs.
