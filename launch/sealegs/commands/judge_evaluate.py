@@ -16,13 +16,13 @@ class Config:
     """Options of `sealegs judge evaluate`."""
 
     judge: Literal["embedded", "transformers", "endpoint"] = "embedded"
-    """Which judge. The others are asked once per pair here, without a ledger: choose --pairs with care."""
+    """Which judge. The others cost money or minutes: choose --pairs with care. Answers go to WORK/ledger.sqlite."""
     out: Path = Path("judge_results")
     """Folder for NAME.json and NAME.png."""
     name: str = "embedded_judge"
     """Name of the results."""
     work: Path = Path("judge_work")
-    """Folder for rendered frames, kept between runs."""
+    """Folder for rendered frames and the ledger, kept between runs."""
     episodes: int = 120
     """Held-out episodes per task."""
     pairs: int = 4000

@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sealegs_contract.errors import JudgeError
-from sealegs_learning.judge.base import Judge, Pair, Preference
+from sealegs_learning.judge.base import Judge, Pair, Preference, combine_orders
 from sealegs_learning.judge.ledger import Ledger, answer_key
 
 CLAIM_CHUNK = 64
@@ -47,6 +50,34 @@ def ask(
             time.sleep(POLL_S)
             deliver(ledger.lookup(open_keys))
     return [answers[i] for i in range(len(pairs))]
+
+
+def ask_pairs(
+    judge: Judge,
+    ledger: Ledger,
+    task_text: str,
+    pairs: Sequence[Pair],
+    on_answer: OnAnswer | None = None,
+    retry: Sequence[str] = (),
+) -> tuple[NDArray[np.float64], list[str]]:
+    """P(B better) (n,) and the status of each pair; order-sensitive judges are asked both ways (see `combine_orders`).
+
+    Equal images are a tie, without asking. Stored answers whose status is in `retry` are asked again.
+    """
+    asked = [i for i, (a, b) in enumerate(pairs) if a.digest != b.digest]
+    questions = [pairs[i] for i in asked]
+    if judge.order_sensitive:
+        questions = [q for a, b in questions for q in ((a, b), (b, a))]
+    if retry:
+        ledger.forget([answer_key(judge, task_text, question) for question in questions], retry)
+    answers = ask(judge, ledger, task_text, questions, on_answer)
+    probability, status = np.full(len(pairs), 0.5), ["tie"] * len(pairs)
+    for k, i in enumerate(asked):
+        if judge.order_sensitive:
+            probability[i], status[i] = combine_orders(answers[2 * k], answers[2 * k + 1])
+        else:
+            probability[i], status[i] = answers[k].probability_b_better, answers[k].status
+    return probability, status
 
 
 def _ask_judge(

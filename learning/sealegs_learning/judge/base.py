@@ -21,14 +21,14 @@ STATUSES: tuple[Status, ...] = ("ok", "tie", "refusal", "malformed")
 
 @dataclass(frozen=True)
 class Frame:
-    """One image as it was recorded: a whole JPEG file, and the dataset row that it belongs to, if any."""
+    """One image as it was recorded: a whole JPEG (or PNG) file, and the dataset row that it belongs to, if any."""
 
     jpeg: bytes
     index: int | None = None
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the JPEG bytes: equal images are the same frame, wherever they came from."""
+        """SHA-256 of the file's bytes: equal images are the same frame, wherever they came from."""
         return hashlib.sha256(self.jpeg).hexdigest()
 
 

@@ -249,7 +249,8 @@ def _prompt_estimate(messages: list[dict[str, Any]]) -> int:
 def _image_message(text: str, pair: Pair) -> list[dict[str, Any]]:
     content: list[dict[str, Any]] = []
     for i, frame in enumerate(pair):
-        url = f"data:image/jpeg;base64,{base64.b64encode(frame.jpeg).decode()}"
+        kind = "png" if frame.jpeg.startswith(b"\x89PNG") else "jpeg"
+        url = f"data:image/{kind};base64,{base64.b64encode(frame.jpeg).decode()}"
         content += [{"type": "text", "text": f"Image {i}:"}, {"type": "image_url", "image_url": {"url": url}}]
     return [{"role": "user", "content": [*content, {"type": "text", "text": text}]}]
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from sealegs_contract.errors import JudgeError
 from sealegs_learning.judge.accuracy import by_bins, count
-from sealegs_learning.judge.ask import ask
-from sealegs_learning.judge.base import Frame, Judge, Pair, Preference, combine_orders
+from sealegs_learning.judge.ask import ask_pairs
+from sealegs_learning.judge.base import Frame, Judge, Pair, Preference
 from sealegs_learning.judge.labels import LabelledDataset, Labels, checked_name, labels_folder, write_labels
-from sealegs_learning.judge.ledger import Ledger, answer_key
+from sealegs_learning.judge.ledger import Ledger
 from sealegs_learning.judge.pairs import Span, draw_pairs
 from sealegs_learning.judge.truth import StateDataset, true_progress
 
@@ -155,25 +155,13 @@ def _label_block(
     options: LabelOptions,
     watch: _Watch,
 ) -> tuple[NDArray, NDArray, list[str]]:
-    """(rows, probability, status) of one block of pairs; equal images are a tie without asking."""
+    """(rows, probability, status) of one block of pairs."""
     unique, place = np.unique(rows, return_inverse=True)
     frames = [
         Frame(data, int(i)) for i, data in zip(unique, dataset.images(options.camera, unique.tolist()), strict=True)
     ]
     pairs: list[Pair] = [(frames[a], frames[b]) for a, b in place.reshape(rows.shape)]
-    asked = [i for i, (a, b) in enumerate(pairs) if a.digest != b.digest]
-    questions = [pairs[i] for i in asked]
-    if judge.order_sensitive:
-        questions = [q for a, b in questions for q in ((a, b), (b, a))]
-    if options.retry:
-        ledger.forget([answer_key(judge, task_text, question) for question in questions], options.retry)
-    answers = ask(judge, ledger, task_text, questions, watch)
-    probability, status = np.full(len(pairs), 0.5), ["tie"] * len(pairs)
-    for k, i in enumerate(asked):
-        if judge.order_sensitive:
-            probability[i], status[i] = combine_orders(answers[2 * k], answers[2 * k + 1])
-        else:
-            probability[i], status[i] = answers[k].probability_b_better, answers[k].status
+    probability, status = ask_pairs(judge, ledger, task_text, pairs, watch, options.retry)
     return rows, probability, status
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sealegs_contract.errors import DatasetError
 from sealegs_contract.spec import ObservationSpec
 
 
@@ -42,6 +43,6 @@ def true_progress(dataset: StateDataset) -> NDArray[np.float64] | None:
         try:
             fields = dataset.observation_spec.split(np.asarray(dataset.state[rows], dtype=np.float64))
             progress[rows] = TASKS[episode.task].progress(fields)
-        except KeyError:
+        except (KeyError, DatasetError):
             return None
     return progress

@@ -29,7 +29,9 @@ def card(training: Mapping[str, Any], config: Mapping[str, Any], results: Mappin
     shipped = [row for row in apart if row["mode"] == "shipped" and row["suite"] == "episodes"]
     labelled, all_pairs = sum(row["labelled"] for row in shipped), sum(row["pairs"] for row in shipped)
     settings, seconds = training["config"], training["seconds"]
-    resumed = training["resumed_from_step"]
+    resumed, cached = training["resumed_from_step"], training["frame_blocks_from_cache"]
+    notes = [f"the run was resumed at step {resumed}, and counts only what came after"] if resumed else []
+    notes += [f"{cached} blocks of frames came from an earlier run's cache"] if cached else []
     template = Path(__file__).with_name("card_template.md").read_text(encoding="utf-8")
     return template.format(
         width=config["image_width"],
@@ -45,7 +47,7 @@ def card(training: Mapping[str, Any], config: Mapping[str, Any], results: Mappin
         steps=f"{settings['steps']:,}",
         cpu=seconds["all_cpu"],
         frames_cpu=seconds["frames_cpu"],
-        resumed=f" (the run was resumed at step {resumed}, and counts only what came after)" if resumed else "",
+        resumed=f" ({'; '.join(notes)})" if notes else "",
         held_episodes=results["episodes_per_task"],
         pairs=f"{results['pairs_per_task_and_suite']:,}",
         table=_table(apart, config["task_names"]),

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from sealegs_contract.errors import JudgeError
 from sealegs_learning.judge.accuracy import Accuracy, by_bins, count
-from sealegs_learning.judge.base import Frame, Judge, compare_all
+from sealegs_learning.judge.ask import ask_pairs
+from sealegs_learning.judge.base import Frame, Judge
+from sealegs_learning.judge.ledger import Ledger
 from sealegs_learning.judge.pairs import Span, draw_pairs
 from sealegs_learning.judge.training.frames import FrameRequest, FrameSet, View, block_count, frames
 from sealegs_learning.judge.training.sentences import HELD_OUT, HELD_OUT_NOT_OURS
@@ -68,11 +70,13 @@ def evaluate_suite(
     task: str,
     config: EvaluateConfig,
     cache: Path,
+    ledger: Ledger,
     on_block: Callable[[], None] | None = None,
 ) -> SuiteResult:
     """Ask `judge` about random pairs of held-out frames of one task.
 
-    With held-out sentences, pairs are dealt to the sentences in turn; a sentence that the judge refuses abstains.
+    With held-out sentences, pairs are dealt to the sentences in turn; a sentence that the judge refuses abstains. All
+    questions go through the ledger.
     """
     from sealegs_sim.tasks import get_task
 
@@ -89,9 +93,8 @@ def evaluate_suite(
         pairs = [(pool[a], pool[b]) for a, b in rows[dealt]]
         if held_out and not _supports(judge, sentence):
             continue
-        answers = compare_all(judge, sentence, pairs)
-        probability[dealt] = [answer.probability_b_better for answer in answers]
-        abstain[dealt] = [answer.abstain for answer in answers]
+        probability[dealt], status = ask_pairs(judge, ledger, sentence, pairs)
+        abstain[dealt] = [s != "ok" for s in status]
     difference = (shot.progress[rows[:, 1]] - shot.progress[rows[:, 0]]).astype(np.float64)
     return SuiteResult(suite, task, difference, probability, abstain)
 

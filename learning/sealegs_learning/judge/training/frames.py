@@ -76,18 +76,23 @@ def join(sets: Sequence[FrameSet]) -> FrameSet:
 
 def frames(request: FrameRequest, cache: Path, on_block: Callable[[], None] | None = None) -> FrameSet:
     """The frames of a request, from `cache` where they were rendered before."""
-    mark = hashlib.sha256(
-        canonical_json([asdict(request), POLICIES, POLICY_SHARES, _scene_mark(request.task)]).encode()
-    ).hexdigest()
     blocks = []
-    for start in range(0, request.episodes, BLOCK_EPISODES):
-        path = cache / f"{request.split}-{request.task}-{mark[:12]}-{start:05d}.npz"
+    starts = range(0, request.episodes, BLOCK_EPISODES)
+    for start, path in zip(starts, block_paths(request, cache), strict=True):
         if not path.is_file():
             _save(path, _render_block(request, range(start, min(start + BLOCK_EPISODES, request.episodes))))
         blocks.append(_load(path, request.task))
         if on_block is not None:
             on_block()
     return join(blocks)
+
+
+def block_paths(request: FrameRequest, cache: Path) -> list[Path]:
+    """Where the blocks of a request are kept; the name changes with the request, the policies and the scene."""
+    content = [asdict(request), POLICIES, POLICY_SHARES, _scene_mark(request.task)]
+    mark = hashlib.sha256(canonical_json(content).encode()).hexdigest()[:12]
+    starts = range(0, request.episodes, BLOCK_EPISODES)
+    return [cache / f"{request.split}-{request.task}-{mark}-{start:05d}.npz" for start in starts]
 
 
 def block_count(request: FrameRequest) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from sealegs_learning.judge.base import Judge
+from sealegs_learning.judge.ledger import Ledger
 from sealegs_learning.judge.training.evaluate import SUITES, EvaluateConfig, SuiteResult, evaluate_suite, sentence_rows
 from sealegs_learning.results import Claim, Results
 
@@ -35,14 +37,17 @@ def evaluate_judge(
     cache: Path,
     on_block: Callable[[], None] | None = None,
 ) -> Outcome:
-    """Every suite and task for every mode. The first mode carries the claims."""
+    """Every suite and task for every mode. The first mode carries the claims.
+
+    Answers are kept in a ledger beside `cache`, so a stopped evaluation of a paid judge goes on where it stood.
+    """
     started = time.monotonic()
     results: dict[str, list[SuiteResult]] = {mode: [] for mode in judges}
-    for suite in suites:
-        for task in tasks:
+    with Ledger(cache.parent / "ledger.sqlite") as ledger:
+        for suite, task in product(suites, tasks):
             for k, (mode, judge) in enumerate(judges.items()):
                 hear = on_block if k == 0 else None
-                results[mode].append(evaluate_suite(judge, suite, task, config, cache, hear))
+                results[mode].append(evaluate_suite(judge, suite, task, config, cache, ledger, hear))
     first_mode, first = next(iter(judges.items()))
     sentences = sentence_rows(first) if "paraphrases" in suites else []
     claims = _claims(results[first_mode])

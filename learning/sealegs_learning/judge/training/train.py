@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from sealegs_learning.judge.quiet import no_transformers_bars
 from sealegs_learning.judge.training import losses
 from sealegs_learning.judge.training.bank import Bank, augment, to_float
 from sealegs_learning.judge.training.calibrate import calibrate
-from sealegs_learning.judge.training.frames import FrameRequest, View, block_count, frames
+from sealegs_learning.judge.training.frames import FrameRequest, View, block_count, block_paths, frames
 from sealegs_learning.judge.training.sentences import other_sentences, training_sentences
 
 OnProgress = Callable[[str, int, int, str], None]
@@ -61,6 +61,7 @@ def train_judge(
     """
     torch.set_num_threads(1)
     report = on_progress or (lambda *_: None)
+    cached = sum(path.is_file() for name in training_sentences() for path in _all_blocks(name, config, work))
     started, cpu_started = time.monotonic(), time.process_time()
     banks = {name: _bank(name, "train", config, work, report) for name in training_sentences()}
     tune = {name: _bank(name, "tune", config, work, report) for name in banks}
@@ -90,6 +91,7 @@ def train_judge(
         "frames": {name: len(bank.progress) for name, bank in banks.items()},
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "resumed_from_step": first,
+        "frame_blocks_from_cache": cached,
         "seconds": {"frames_wall": rendered[0], "frames_cpu": rendered[1]}
         | {"all_wall": time.monotonic() - started, "all_cpu": time.process_time() - cpu_started},
         **tuned,
@@ -99,11 +101,21 @@ def train_judge(
     return result
 
 
-def _bank(task: str, split: Any, config: JudgeTrainConfig, work: Path, report: Any) -> Bank:
+def _request(task: str, split: Literal["train", "tune"], config: JudgeTrainConfig) -> FrameRequest:
+    """Training frames from every view, tuning frames from the deployed camera."""
+    if split == "tune":
+        return FrameRequest(task, split, config.tune_episodes, config.frames_per_episode, ("front",), config.seed)
+    return FrameRequest(task, split, config.episodes, config.frames_per_episode, config.views, config.seed)
+
+
+def _all_blocks(task: str, config: JudgeTrainConfig, work: Path) -> list[Path]:
+    train, tune = _request(task, "train", config), _request(task, "tune", config)
+    return [*block_paths(train, work / "frames"), *block_paths(tune, work / "frames")]
+
+
+def _bank(task: str, split: Literal["train", "tune"], config: JudgeTrainConfig, work: Path, report: OnProgress) -> Bank:
     """Frames of one task, rendered or read from the cache."""
-    episodes = config.episodes if split == "train" else config.tune_episodes
-    views: tuple[View, ...] = config.views if split == "train" else ("front",)
-    request = FrameRequest(task, split, episodes, config.frames_per_episode, views, config.seed)
+    request = _request(task, split, config)
     total, done = block_count(request), [0]
 
     def on_block() -> None:
