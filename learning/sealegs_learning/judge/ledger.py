@@ -158,9 +158,10 @@ class Ledger:
 
     def _lives(self, owner: str, host: str, process: str, expires: float, *, now: float) -> bool:
         """Whether a claim still holds."""
-        if owner == self._owner or now > expires:
+        if owner == self._owner:
             return False
-        return host != self._host or process == _process_mark(int(process.split(":")[0]))
+        # On this host the process itself tells; of another host only the lease does.
+        return process == _process_mark(int(process.split(":")[0])) if host == self._host else now <= expires
 
 
 def _row(judge: Judge, task_text: str, pair: Pair, answer: Preference, now: float) -> tuple[object, ...]:

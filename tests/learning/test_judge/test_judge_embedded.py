@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from sealegs_learning.judge.base import Frame, compare_all
 from sealegs_learning.judge.embedded.processing import build_tokenizer, decode_jpeg, normalise, resize
 from sealegs_learning.judge.embedded_judge import EmbeddedJudge, probability_b_better, shipped_model
 from sealegs_learning.judge.training import losses
+from sealegs_learning.judge.training.card import card
 from sealegs_learning.judge.training.sentences import HELD_OUT, HELD_OUT_NOT_OURS, training_sentences, tuning_sentences
 from sealegs_learning.judge.training.sentences import other_sentences as others
 from sealegs_learning.judge.training.views import aim, look_at, new_colour, orbit
@@ -30,6 +33,16 @@ def test_the_shipped_model_is_small_and_in_hugging_face_format():
     assert {"config.json", "model.safetensors", "tokenizer.json", "processor_config.json", "README.md"} <= {
         path.name for path in folder.iterdir()
     }
+
+
+def test_the_model_card_states_what_was_measured():
+    """The card is made from training.json and docs/results: nothing in it is typed, and it is up to date."""
+    folder = shipped_model()
+    results = json.loads((Path(__file__).parents[3] / "docs" / "results" / "embedded_judge.json").read_text())
+    training, config = (json.loads((folder / name).read_text()) for name in ("training.json", "config.json"))
+    assert (folder / "README.md").read_text() == card(training, config, results, folder)
+    assert results["judges"]["shipped"] == EmbeddedJudge().identity, "measured on another model than the shipped one"
+    assert all(claim["holds"] for claim in results["claims"])
 
 
 def test_it_loads_through_the_auto_classes_with_equal_scores(judge, frames):

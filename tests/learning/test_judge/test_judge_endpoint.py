@@ -203,6 +203,24 @@ def test_the_key_comes_from_the_environment_and_stays_secret(chat_server, pair, 
         EndpointJudge(EndpointConfig("http://example.org/v1", "m", api_key_variable="MY_KEY"))
 
 
+def test_png_frames_are_sent_as_png(chat_server, frames):
+    import io
+
+    from PIL import Image
+
+    from sealegs_learning.judge.base import Frame
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 24), (250, 250, 250)).save(buffer, format="PNG")
+    with judge_of(chat_server) as judge:
+        (answer,) = compare_all(judge, TASK, [(frames[3], Frame(buffer.getvalue()))])
+    assert answer.probability_b_better == pytest.approx(0.8)
+    urls = [
+        part["image_url"]["url"] for part in chat_server.requests[0]["messages"][0]["content"] if "image_url" in part
+    ]
+    assert [url.split(";")[0] for url in urls] == ["data:image/jpeg", "data:image/png"]
+
+
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://x/v1", "http://user:pass@localhost/v1"])
 def test_bad_urls(url):
     with pytest.raises(JudgeError, match="base URL"):

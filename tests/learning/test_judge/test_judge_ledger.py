@@ -133,6 +133,17 @@ def test_a_living_owner_keeps_its_claims_and_a_dead_one_loses_them(tmp_path):
         assert ledger.claim(["x"], 1) == ["x"]
 
 
+def test_claims_of_another_host_hold_until_their_lease_ends(tmp_path):
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        rows = [
+            ("fresh", "o", "elsewhere", "1:1", time.time() + 60),
+            ("stale", "o", "elsewhere", "1:1", time.time() - 1),
+        ]
+        with sqlite3.connect(tmp_path / "l.sqlite") as db:
+            db.executemany("INSERT INTO claims VALUES (?, ?, ?, ?, ?)", rows)
+        assert ledger.claim(["fresh", "stale"], 2) == ["stale"]
+
+
 def test_a_file_that_is_no_ledger_is_refused(tmp_path):
     path = tmp_path / "l.sqlite"
     path.write_bytes(b"not a database at all, just text " * 40)
