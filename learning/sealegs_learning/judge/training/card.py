@@ -29,7 +29,7 @@ def card(training: Mapping[str, Any], config: Mapping[str, Any], results: Mappin
     shipped = [row for row in apart if row["mode"] == "shipped" and row["suite"] == "episodes"]
     labelled, all_pairs = sum(row["labelled"] for row in shipped), sum(row["pairs"] for row in shipped)
     settings, seconds = training["config"], training["seconds"]
-    resumed, cached = training["resumed_from_step"], training["frame_blocks_from_cache"]
+    resumed, cached = training["resumed_from_step"], training.get("frame_blocks_from_cache", 0)
     notes = [f"the run was resumed at step {resumed}, and counts only what came after"] if resumed else []
     notes += [f"{cached} blocks of frames came from an earlier run's cache"] if cached else []
     template = Path(__file__).with_name("card_template.md").read_text(encoding="utf-8")
