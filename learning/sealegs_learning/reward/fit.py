@@ -133,40 +133,41 @@ def fit_reward(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     generator = torch.Generator().manual_seed(config.seed)
-    best_loss, best_epoch, best_weights = float("inf"), 0, copy.deepcopy(model.state_dict())
+    best, best_weights = 0, copy.deepcopy(model.state_dict())
     history: list[dict[str, float]] = []
     stopped = "epochs"
-    for epoch in range(1, config.epochs + 1):
-        accuracy = _epoch(model, optimizer, fit, config.batch_size, generator)
-        a, b = check.rewards(model)
-        loss = float(bradley_terry_loss(a, b, check.p.expand_as(a)))
-        held_out_accuracy = float(agreement(a.mean(0), b.mean(0), check.p))
-        history.append(
-            {"train_accuracy": float(accuracy.min()), "held_out_accuracy": held_out_accuracy, "held_out_loss": loss}
-        )
+    while len(history) < config.epochs and stopped == "epochs":
+        accuracy = float(_epoch(model, optimizer, fit, config.batch_size, generator).min())
+        history.append({"train_accuracy": accuracy, **_held_out_figures(model, check)})
         if progress is not None:
-            progress(epoch, history[-1])
-        if loss < best_loss:
-            best_loss, best_epoch, best_weights = loss, epoch, copy.deepcopy(model.state_dict())
-        if float(accuracy.min()) >= config.stop_accuracy:
+            progress(len(history), history[-1])
+        if len(history) == 1 or history[-1]["held_out_loss"] < history[best]["held_out_loss"]:
+            best, best_weights = len(history) - 1, copy.deepcopy(model.state_dict())
+        if accuracy >= config.stop_accuracy:
             stopped = "train accuracy"
-            break
-        if epoch - best_epoch >= config.patience:
+        elif len(history) - 1 - best >= config.patience:
             stopped = "held-out loss"
-            break
     model.load_state_dict(best_weights)
     a, b = fit.rewards(model)
-    held = history[best_epoch - 1] if best_epoch else history[-1]
     return FitReport(
         pairs_train=len(train.index_a),
         pairs_held_out=len(held_out.index_a),
         epochs=len(history),
         stopped=stopped,
         train_accuracy=float(agreement(a.mean(0), b.mean(0), fit.p)),
-        held_out_accuracy=held["held_out_accuracy"],
-        held_out_loss=held["held_out_loss"],
+        held_out_accuracy=history[best]["held_out_accuracy"],
+        held_out_loss=history[best]["held_out_loss"],
         history=tuple(history),
     )
+
+
+def _held_out_figures(model: RewardEnsemble, check: _Rows) -> dict[str, float]:
+    """Accuracy of the ensemble's mean, and the members' mean loss."""
+    a, b = check.rewards(model)
+    return {
+        "held_out_accuracy": float(agreement(a.mean(0), b.mean(0), check.p)),
+        "held_out_loss": float(bradley_terry_loss(a, b, check.p.expand_as(a))),
+    }
 
 
 def _epoch(

@@ -137,6 +137,21 @@ def relabel(
     return Reward(standard.mean(0).numpy(), standard.std(0, unbiased=False).numpy())
 
 
+def check_config(config: RewardConfig) -> None:
+    """LearningError on a setting outside its range."""
+    rules = (
+        ("members", config.members >= 1, "at least 1"),
+        ("epochs", config.epochs >= 1, "at least 1"),
+        ("batch_size", config.batch_size >= 1, "at least 1"),
+        ("learning_rate", config.learning_rate > 0.0, "positive"),
+        ("held_out_fraction", 0.0 < config.held_out_fraction < 1.0, "in (0, 1)"),
+        ("cameras", bool(config.cameras) or config.inputs == "state", "named where the reward sees frames"),
+    )
+    for name, holds, expected in rules:
+        if not holds:
+            raise LearningError(f"{name} must be {expected}, got {getattr(config, name)}")
+
+
 def learn_reward(
     config: RewardConfig,
     progress: Progress | None = None,
@@ -144,6 +159,7 @@ def learn_reward(
     labels: LabelArrays | None = None,
 ) -> RewardReport:
     """Fit the ensemble to a label set and write the sidecar. `dataset` and `labels` are read from disk if not given."""
+    check_config(config)
     torch.set_num_threads(1)
     if dataset is None:
         from sealegs_learning.data.dataset import Dataset

@@ -275,3 +275,10 @@ def test_order_consistency_by_scipy():
     assert figures["pearson"] == pytest.approx(stats.pearsonr(mean, truth).statistic, abs=1e-6)
     assert figures["spearman_within_episodes"] == pytest.approx(0.0, abs=1e-9)  # +1 and -1
     assert figures["episodes_compared"] == 2.0
+
+
+def test_bad_reward_settings_are_refused(point_world, goal_reward):
+    labels = label_by(goal_reward(point_world.state), 50)
+    for change in ({"epochs": 0}, {"members": 0}, {"held_out_fraction": 1.0}, {"cameras": (), "inputs": "frames"}):
+        with pytest.raises(LearningError, match=f"{next(iter(change))} must be"):
+            learn_reward(make_config(point_world, **change), dataset=point_world, labels=labels)
