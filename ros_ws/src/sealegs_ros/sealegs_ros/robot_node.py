@@ -60,7 +60,9 @@ class RobotNode(Node):
             raise BackendError("real_time_factor and lockstep are for simulated robots only")
         self._loop = RobotLoop(backend, factor, images)
         self._malformed = 0
+        self._due: tuple[str, ...] = ()
         self._open_topics()
+        self._render_timer = steady_timer(self, 0.5 * self._loop.pacer.period_ns / 1e9, self._render)
         observed = self._loop.start()
         self._task.publish(String(data=text))
         self._publish(observed)
@@ -103,11 +105,13 @@ class RobotNode(Node):
         reason = self._loop.offer(command, time.monotonic_ns())
         if reason is not None:
             self.get_logger().warning(f"command ignored: {reason}", throttle_duration_sec=1.0)
+        self._render()
 
     def _tick(self) -> None:
         begin_ns = time.monotonic_ns()
         if self._lockstep and self._loop.must_wait(begin_ns):
             return
+        self._render()
         held = self._loop.holding
         self._publish(self._loop.tick(begin_ns))
         self._loop.pacer.end(time.monotonic_ns())
@@ -115,10 +119,7 @@ class RobotNode(Node):
             self._diagnose()
 
     def _publish(self, observed: Observed) -> None:
-        """Joints go last of the state, so that their arrival means that all of it has been sent.
-
-        Images of the same state follow: rendering in the idle part of the period delays no control tick.
-        """
+        """Joints go last of the state, so that their arrival means that all of it has been sent."""
         if self._clock_topic is not None:
             self._clock_topic.publish(conversions.clock_message(observed.now_ns))
         for pose in observed.objects:
@@ -127,7 +128,17 @@ class RobotNode(Node):
         joints = conversions.to_message(observed.joints)
         self._loop.published(observed, time.monotonic_ns())
         self._joints.publish(joints)
-        for image in self._loop.images(observed.cameras):
+        self._due = observed.cameras
+        self._render_timer.reset()
+
+    def _render(self) -> None:
+        """Images of the state that was published last, in the idle part of the period: rendering takes milliseconds.
+
+        Called once the command for that state has arrived, or half a period after it where nobody commands.
+        """
+        self._render_timer.cancel()
+        due, self._due = self._due, ()
+        for image in self._loop.images(due):
             camera = self._loop.robot.camera(image.camera)
             self._infos[image.camera].publish(conversions.camera_info(camera, image.stamp_ns))
             self._images[image.camera].publish(conversions.to_message(image))
