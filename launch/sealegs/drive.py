@@ -22,6 +22,7 @@ from sealegs_contract.observation import Observation
 from sealegs_contract.robot import RobotProfile, load_robot
 from sealegs_contract.sample import CommandSample, FloatArray
 from sealegs_deploy.bundle import load_bundle
+from sealegs_sim.opengl import require_display
 from sealegs_sim.tasks import Task, get_task
 
 if TYPE_CHECKING:
@@ -89,8 +90,11 @@ def drive_bundle(
     robot_name: str = "so101",
     trusted_keys: str = "",
     provider: str = "cpu",
+    viewer: bool = False,
 ) -> DriveOutcome:
     """Launch robot node and policy node with `policy.launch.xml`, arm the policy for each seed, and watch."""
+    if viewer:
+        require_display("--viewer")
     isolate()
     robot, task = load_robot(robot_name), get_task(task_name)
     # The policy node checks all of this again; here it is an answer at once instead of a node that will not arm.
@@ -105,6 +109,7 @@ def drive_bundle(
         "policy_path": str(bundle.resolve()),
         "trusted_keys": trusted_keys,
         "provider": provider,
+        "viewer": str(viewer).lower(),
         "use_sim_time": "true",
         "timing_path": str(timing_path.resolve()),
         "robot_timing_path": str(robot_timing_path.resolve()),
@@ -155,10 +160,13 @@ def record_behaviour(
     log_folder: Path,
     progress: Progress = lambda done, total: None,
     robot_name: str = "so101",
+    viewer: bool = False,
 ) -> DriveOutcome:
     """Launch robot node and recorder with `record.launch.xml` and record one bag per seed, driven by `behaviour`."""
     from sealegs_sim.policies import make_policy
 
+    if viewer:
+        require_display("--viewer")
     isolate()
     robot, task = load_robot(robot_name), get_task(task_name)
     policy = make_policy(behaviour, task, robot)
@@ -167,6 +175,7 @@ def record_behaviour(
         "task": task_name,
         "bag_dir": str(bag_folder.resolve()),
         "operator": behaviour,
+        "viewer": str(viewer).lower(),
         "use_sim_time": "true",
     }
     results = []

@@ -14,6 +14,7 @@ from sealegs_sim.render import SceneRenderer, check_cameras, jpeg
 from sealegs_sim.scene import build_scene
 from sealegs_sim.simulation import Simulation
 from sealegs_sim.tasks import Task
+from sealegs_sim.viewer import Viewer
 
 FloatArray = NDArray[np.float64]
 
@@ -22,13 +23,19 @@ class MujocoBackend:
     """RobotBackend in simulation. `reset(seed)` starts exactly as `SealegsEnv.reset(seed=seed)`.
 
     Time is simulated: it advances by one control period with `advance()` and goes on across resets, so stamps never
-    repeat. The renderer is made at the first image; `render=False` delivers no images at all.
+    repeat. The renderer is made at the first image; `render=False` delivers no images at all. `viewer` opens a window
+    at connect().
     """
 
     simulated = True
 
     def __init__(
-        self, profile: str | RobotProfile, task: str | Task, seed: int | None = 0, render: bool = True
+        self,
+        profile: str | RobotProfile,
+        task: str | Task,
+        seed: int | None = 0,
+        render: bool = True,
+        viewer: bool = False,
     ) -> None:
         self.profile = profile if isinstance(profile, RobotProfile) else load_robot(profile)
         self.scene = build_scene(task, self.profile)
@@ -36,6 +43,8 @@ class MujocoBackend:
         self.simulation = Simulation(self.scene)
         self._render = render
         self._renderer: SceneRenderer | None = None
+        self._wants_viewer = viewer
+        self._viewer: Viewer | None = None
         self._rng = np.random.default_rng(seed)
         self._tick = 0
         self._episodes = 0
@@ -46,13 +55,16 @@ class MujocoBackend:
     def connect(self) -> None:
         """Enable the robot at its present pose; it does not move."""
         self._targets = self.simulation.position
+        if self._wants_viewer and self._viewer is None:
+            self._viewer = Viewer(self.simulation)
         self._connected = True
 
     def close(self) -> None:
-        """Release the renderer; safe to call twice."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        """Release the renderer and the window; safe to call twice."""
+        for resource in (self._renderer, self._viewer):
+            if resource is not None:
+                resource.close()
+        self._renderer = self._viewer = None
         self._connected = False
 
     def now_ns(self) -> int:
@@ -82,6 +94,8 @@ class MujocoBackend:
         except SimulationError as error:
             raise BackendError(f"{error}; reset starts a new episode") from error
         self._tick += 1
+        if self._viewer is not None:
+            self._viewer.sync()
 
     def object_poses(self) -> Sequence[PoseSample]:
         """Poses of the scene's objects in the base frame."""

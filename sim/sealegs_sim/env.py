@@ -98,16 +98,16 @@ class SealegsEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             return image
         if self.render_mode == "human":
             if self._viewer is None:
-                import mujoco.viewer
+                from sealegs_sim.viewer import Viewer
 
-                self._viewer = mujoco.viewer.launch_passive(self.scene.model, self.simulation.data)
+                self._viewer = Viewer(self.simulation)
             self._viewer.sync()
         return None
 
     @property
     def viewer_open(self) -> bool:
         """Whether the `human` window is there and has not been closed by the user."""
-        return self._viewer is not None and bool(self._viewer.is_running())
+        return self._viewer is not None and bool(self._viewer.is_open)
 
     def close(self) -> None:
         """Release the renderer and the window."""

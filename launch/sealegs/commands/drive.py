@@ -34,6 +34,8 @@ class Config:
     """Files with further public keys to trust, separated by ':'."""
     provider: str = "cpu"
     """ONNX Runtime's execution provider: cpu, cuda, tensorrt or auto."""
+    viewer: bool = False
+    """Open MuJoCo's window on the simulated robot; needs a display."""
 
 
 def run(config: Config) -> int:
@@ -74,7 +76,17 @@ def _drive(config: Config, logs: Path):  # type: ignore[no-untyped-def]
 
     if config.bundle is not None:
         return drive_bundle(
-            config.bundle, config.task, seeds, logs, progress, config.robot, config.trust, config.provider
+            config.bundle,
+            config.task,
+            seeds,
+            logs,
+            progress,
+            config.robot,
+            config.trust,
+            config.provider,
+            config.viewer,
         )
     assert config.record is not None
-    return record_behaviour(config.behaviour, config.task, seeds, config.record, logs, progress, config.robot)
+    return record_behaviour(
+        config.behaviour, config.task, seeds, config.record, logs, progress, config.robot, config.viewer
+    )

@@ -40,7 +40,7 @@ from sealegs_ros.runtime import (
 
 class RobotNode(Node):
     """Parameters: robot, task, seed (read at each reset; negative: the next start of the running generator), images,
-    real_time_factor, lockstep, timing_path.
+    viewer, real_time_factor, lockstep, timing_path.
     """
 
     def __init__(self) -> None:
@@ -49,12 +49,13 @@ class RobotNode(Node):
         task = text_parameter(self, "task", "drawer", "simulated task")
         seed = integer_parameter(self, "seed", 0, "seed of the next reset; negative: goes on")
         images = bool_parameter(self, "images", True, "render and publish camera images")
+        viewer = bool_parameter(self, "viewer", False, "open MuJoCo's window on the simulation")
         factor = number_parameter(self, "real_time_factor", 1.0, "simulated seconds per second")
         self._lockstep = bool_parameter(self, "lockstep", False, "simulation waits for each command in turn")
         self._timing_path = text_parameter(self, "timing_path", "", "write the loop's timing here, as JSON, at the end")
         if not 0.01 <= factor <= 100.0:
             raise BackendError(f"real_time_factor must lie in [0.01, 100], got {factor}")
-        backend, text = make_backend(robot, task, seed, images and bool(robot.cameras))
+        backend, text = make_backend(robot, task, seed, images and bool(robot.cameras), viewer)
         self._simulated = backend.simulated
         if not self._simulated and (factor != 1.0 or self._lockstep):
             raise BackendError("real_time_factor and lockstep are for simulated robots only")
