@@ -34,12 +34,16 @@ COMMAND_VALID_PERIODS = 5
 
 @dataclass(frozen=True)
 class DriveOutcome:
-    """Episodes in the order of their seeds, the policy node's own timing, and the frames of the filmed episode."""
+    """Episodes in the order of their seeds, the nodes' own timing, and the frames of episode `filmed`.
+
+    That is the first success, or the first episode where none succeeded.
+    """
 
     episodes: tuple[EpisodeResult, ...]
     timing: dict[str, Any] = field(default_factory=dict)
     robot_timing: dict[str, Any] = field(default_factory=dict)
     film: tuple[bytes, ...] = ()
+    filmed: int = 0
 
     @property
     def successes(self) -> int:
@@ -53,6 +57,7 @@ class DriveOutcome:
             "successes": self.successes,
             "timing": self.timing,
             "robot_timing": self.robot_timing,
+            "filmed": self.filmed,
         }
 
 
@@ -120,17 +125,18 @@ def drive_bundle(
         with episode_client(robot, task, camera) as client:
             results: list[EpisodeResult] = []
             film: list[bytes] = []
+            filmed = 0
             for index, seed in enumerate(seeds):
                 session.check()
                 result = client.run_episode(
                     seed, lambda: _arm(client, session, run_folder / "logs"), lambda: _disarm(client)
                 )
                 results.append(result)
-                if index == 0 or (result.success and not results[0].success and not film):
-                    film = client.film
+                if index == 0 or (result.success and not results[filmed].success):
+                    filmed, film = index, client.film
                 progress(index + 1, len(seeds))
         session.check()
-    return DriveOutcome(tuple(results), _read(timing_path), _read(robot_timing_path), tuple(film))
+    return DriveOutcome(tuple(results), _read(timing_path), _read(robot_timing_path), tuple(film), filmed)
 
 
 def _arm(client: EpisodeClient, session: LaunchSession, logs: Path) -> None:

@@ -29,7 +29,7 @@ class Config:
     logs: Path | None = None
     """Folder for the nodes' logs and timing files; a temporary one if not given."""
     film: Path | None = None
-    """Folder for the camera frames of the first episode."""
+    """Folder for the camera frames of the first success, or of the first episode where none succeeds."""
     trust: str = ""
     """Files with further public keys to trust, separated by ':'."""
     provider: str = "cpu"

@@ -121,7 +121,7 @@ def drive(context: Context) -> Details:
     result = json.loads(out.read_text(encoding="utf-8"))
     total, successes = len(result["episodes"]), int(result["successes"])
     frames = [str(path.relative_to(context.run)) for path in sorted(film.glob("*.jpg"))]
-    shown = result["episodes"][0]
+    shown = result["episodes"][result["filmed"]]
     caption = f"closed loop over ROS 2, seed {shown['seed']}: {'success' if shown['success'] else 'failure'}"
     return {
         "ros": {
