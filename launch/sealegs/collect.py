@@ -98,10 +98,9 @@ def collect(config: CollectConfig, progress: Progress | None = None) -> CollectR
     importlib.import_module("sealegs_ros.conversions")
     from sealegs_sim.policies import make_policy
 
-    if config.episodes < 1 or config.jobs < 1 or (config.steps is not None and config.steps < 1):
-        raise SpecError(
-            f"episodes, jobs and steps must be at least 1, got {config.episodes}, {config.jobs}, {config.steps}"
-        )
+    for name, number in (("episodes", config.episodes), ("jobs", config.jobs), ("steps", config.steps)):
+        if number is not None and number < 1:
+            raise SpecError(f"{name} must be at least 1, got {number}")
     robot = load_robot(config.robot)
     for camera in config.cameras or ():
         robot.camera(camera)
@@ -231,7 +230,7 @@ class Collector:
         )  # fmt: skip
         final = episode_folder(self.config.out, index)
         partial = self.config.out / PARTIAL / final.name
-        # Faster than real time, a wall-clock flush would cut chunks at random: they are cut by size alone.
+        # Faster than real time, a wall-clock flush would cut chunks at random: `_episode` cuts them by simulated time.
         writer = BagWriter(partial, self.robot, info, flush_ms=1e9)
         try:
             outcome = Outcome.SUCCESS if self._episode(writer, seed) else Outcome.FAILURE
@@ -258,6 +257,9 @@ class Collector:
             if step == steps:
                 break
             self._command(writer, observation)
+            # A damaged chunk costs this much of the episode, and no more.
+            if (step + 1) % round(self.robot.control_rate_hz) == 0:
+                writer.flush()
         return monitor.succeeded
 
     def _publish(self, writer: BagWriter, step: int) -> NDArray[np.float32]:

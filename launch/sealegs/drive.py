@@ -144,14 +144,15 @@ def _arm(client: EpisodeClient, session: LaunchSession, logs: Path) -> None:
     try:
         client.trigger("policy_node/arm")
     except BackendError as error:
-        raise BackendError(f"{error}{_last_error(logs)}") from error
+        reason = _last_error(logs)
+        raise BackendError(str(error) if not reason or reason in str(error) else f"{error} ({reason})") from error
 
 
 def _last_error(logs: Path) -> str:
     """What the policy node last complained about: a refused service does not say why the node is not ready."""
     lines = [line for path in logs.glob("policy_node*.log") for line in path.read_text(errors="replace").splitlines()]
     complaints = [line.rsplit("]: ", 1)[-1] for line in lines if line.startswith("[ERROR]")]
-    return f" (its log: {complaints[-1]})" if complaints else ""
+    return complaints[-1] if complaints else ""
 
 
 def _disarm(client: EpisodeClient) -> None:

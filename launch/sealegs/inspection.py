@@ -63,6 +63,8 @@ def describe(path: Path) -> Description:
         return Description("bundle", path, bundle_facts(path))
     if (path / "checkpoint.json").is_file():
         return Description("checkpoint", path, checkpoint_facts(path))
+    if (path / "checkpoint" / "checkpoint.json").is_file():
+        return Description("checkpoint", path, checkpoint_facts(path / "checkpoint"))
     if any(path.glob("*.mcap")) or any(path.glob("*.db3")):
         return Description("bag", path, bag_facts(path))
     if any(path.glob("*/*.mcap")):

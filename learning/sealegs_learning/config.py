@@ -59,6 +59,8 @@ class TrainConfig:
     """Seed of its first episode."""
     resume: bool = False
     """Go on from the checkpoint in `out`, bit-exact."""
+    overwrite: bool = False
+    """Replace the training that `out` already holds."""
     tensorboard: bool = False
     """Also write TensorBoard scalars into OUT/tensorboard."""
 

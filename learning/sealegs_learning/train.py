@@ -41,6 +41,7 @@ Progress = Callable[[int, int, Mapping[str, float]], None]
 _NOT_DECISIVE = {"dataset", "out", "log_every", "checkpoint_every", "evaluate_every", "evaluate_episodes"} | {
     "evaluate_seed",
     "resume",
+    "overwrite",
     "tensorboard",
 }
 
@@ -93,6 +94,10 @@ def train(config: TrainConfig, progress: Progress | None = None, dataset: Traini
     the training diverges.
     """
     check_config(config)
+    if (config.out / "checkpoint").exists() and not (config.resume or config.overwrite):
+        raise LearningError(
+            f"{config.out} already holds a training: go on with --resume, or replace it with --overwrite"
+        )
     torch.set_num_threads(1)
     data: Any = dataset if dataset is not None else _open(config.dataset)
     reward_name = "constant" if config.learner == "bc" else config.reward

@@ -32,7 +32,7 @@ class Config:
     tasks: tuple[str, ...] = ("reach", "push", "drawer")
     """Tasks to measure."""
     seed: int = 0
-    """Seeds views and pairs."""
+    """Seeds the held-out episodes, their views and the pairs."""
     card: Path | None = None
     """Also write README.md (the model card) into this folder of an embedded model, with the figures measured here."""
     options: Annotated[JudgeOptions, tyro.conf.arg(name="")] = field(default_factory=JudgeOptions)

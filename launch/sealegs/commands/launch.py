@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -44,4 +45,18 @@ def run(config: Config) -> int:
         if not separator or not name:
             raise LaunchError(f"argument {text!r} is not understood; expected name:=value")
         values[name] = value
-    return run_session(LaunchSession(config.file, values, log_dir=config.log_dir))
+    session = LaunchSession(config.file, values, log_dir=config.log_dir)
+    check_bundles(session.plan.declared("policy_path"), values)
+    return run_session(session)
+
+
+def check_bundles(serves_policy: bool, values: Mapping[str, str]) -> None:
+    """Refuse a bundle that cannot run before anything is started; the policy node checks it again.
+
+    Raises BundleError. A robot may lack what verifies bundles only if it serves none.
+    """
+    if not serves_policy:
+        return
+    from sealegs_deploy.bundle import load_bundle
+
+    load_bundle(values["policy_path"], [key for key in values.get("trusted_keys", "").split(":") if key])

@@ -13,8 +13,9 @@ def run(config: Config) -> int:
     """Train with a progress bar and say where the checkpoint lies."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from sealegs_learning.train import train
+    from sealegs_learning.train import check_config, train
 
+    check_config(config)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[figures]}")) as bar:
         task = bar.add_task(_title(config), total=config.updates, figures="")

@@ -41,6 +41,10 @@ class LaunchPlan:
     arguments: tuple[Argument, ...]
     messages: tuple[str, ...]
 
+    def declared(self, name: str) -> bool:
+        """Whether the file declares the argument `name`."""
+        return any(argument.name == name for argument in self.arguments)
+
 
 @dataclass(slots=True)
 class _State:

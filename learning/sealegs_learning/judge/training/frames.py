@@ -123,7 +123,7 @@ def _render_block(request: FrameRequest, episodes: range) -> FrameSet:
         looks = Looks(renderer.model, CAMERA)
         for number in episodes:
             rng = np.random.default_rng([SEED_BASE[request.split], request.seed, number])
-            rollout = _rollout(env, SEED_BASE[request.split] + number, rng)
+            rollout = _rollout(env, first_seed(request) + number, rng)
             chosen = choose_frames(rollout.progress, request.frames, rng, spread=request.split != "test")
             for v, view in enumerate(request.views):
                 _set_view(looks, view, rng)
@@ -153,6 +153,11 @@ class _Rollout:
     mocap: tuple[NDArray[np.float64], NDArray[np.float64]]
     progress: NDArray[np.float64]
     positions: NDArray[np.float64]
+
+
+def first_seed(request: FrameRequest) -> int:
+    """Seed of the first episode: each split has a range of its own, and each of 100 request seeds a part of it."""
+    return SEED_BASE[request.split] + 100_000 * (request.seed % 100)
 
 
 def _rollout(env: Any, seed: int, rng: np.random.Generator) -> _Rollout:
