@@ -246,9 +246,6 @@ def _options_json(options: ImportOptions) -> dict[str, Any]:
 
 
 def _why_nothing(total: _Total) -> str:
+    dropped = ", ".join(f"{count} dropped for {reason}" for reason, count in total.dropped.most_common(4))
     damage = [problem for bag in total.bags for problem in bag.problems]
-    if damage:
-        return damage[0]
-    if not total.joints:
-        return "no joint_states in them"
-    return ", ".join(f"{count} dropped for {reason}" for reason, count in total.dropped.most_common(4))
+    return "; ".join([dropped if total.joints else "no joint_states in them", *damage[:1]])
