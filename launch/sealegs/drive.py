@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,17 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 COMMAND_VALID_PERIODS = 5
+
+
+@dataclass(frozen=True)
+class DriveOptions:
+    """Which episodes, on which robot. `logs` receives the nodes' logs and timing files."""
+
+    task: str
+    seeds: tuple[int, ...]
+    logs: Path
+    robot: str = "so101"
+    viewer: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,60 +98,92 @@ def episode_client(robot: RobotProfile, task: Task, film_camera: str | None) -> 
 
 
 def drive_bundle(
-    bundle: Path,
-    task_name: str,
-    seeds: list[int],
-    run_folder: Path,
-    progress: Progress = lambda done, total: None,
-    robot_name: str = "so101",
-    trusted_keys: str = "",
-    provider: str = "cpu",
-    viewer: bool = False,
+    bundle: Path, options: DriveOptions, progress: Progress, trusted_keys: str = "", provider: str = "cpu"
 ) -> DriveOutcome:
-    """Launch robot node and policy node with `policy.launch.xml`, arm the policy for each seed, and watch."""
-    if viewer:
-        require_display("--viewer")
-    isolate()
-    robot, task = load_robot(robot_name), get_task(task_name)
+    """Launch robot node and policy node with `policy.launch.xml`, arm the policy for each seed, and watch.
+
+    Raises BundleError for a bundle that is not trusted or was trained for another task.
+    """
     # The policy node checks all of this again; here it is an answer at once instead of a node that will not arm.
     manifest = load_bundle(bundle, [key for key in trusted_keys.split(":") if key]).manifest
-    if manifest.provenance.task not in {"", task.name}:
-        raise BundleError(f"{bundle} was trained for task {manifest.provenance.task!r}, not {task.name!r}")
-    run_folder.mkdir(parents=True, exist_ok=True)
-    timing_path, robot_timing_path = run_folder / "timing.json", run_folder / "robot_timing.json"
+    if manifest.provenance.task not in {"", options.task}:
+        raise BundleError(f"{bundle} was trained for task {manifest.provenance.task!r}, not {options.task!r}")
+    timing, robot_timing = options.logs / "timing.json", options.logs / "robot_timing.json"
     arguments = {
-        "robot": robot_name,
-        "task": task_name,
         "policy_path": str(bundle.resolve()),
         "trusted_keys": trusted_keys,
         "provider": provider,
-        "viewer": str(viewer).lower(),
-        "use_sim_time": "true",
-        "timing_path": str(timing_path.resolve()),
-        "robot_timing_path": str(robot_timing_path.resolve()),
+        "timing_path": str(timing.resolve()),
+        "robot_timing_path": str(robot_timing.resolve()),
     }
-    arguments = {name: value for name, value in arguments.items() if value}
-    camera = robot.cameras[0].name if robot.cameras else None
-    with LaunchSession("policy.launch.xml", arguments, log_dir=run_folder / "logs", echo=False) as session:
-        with episode_client(robot, task, camera) as client:
-            results: list[EpisodeResult] = []
-            film: list[bytes] = []
-            filmed = 0
-            for index, seed in enumerate(seeds):
-                session.check()
-                result = client.run_episode(
-                    seed, lambda: _arm(client, session, run_folder / "logs"), lambda: _disarm(client)
-                )
-                results.append(result)
-                if index == 0 or (result.success and not results[filmed].success):
-                    filmed, film = index, client.film
-                progress(index + 1, len(seeds))
+
+    def episode(client: EpisodeClient, seed: int) -> EpisodeResult:
+        return client.run_episode(
+            seed, lambda: _arm(client, options.logs), lambda: client.trigger("policy_node/disarm")
+        )
+
+    outcome = _run_episodes("policy.launch.xml", arguments, options, episode, progress, film=True)
+    return replace(outcome, timing=_read(timing), robot_timing=_read(robot_timing))
+
+
+def record_behaviour(behaviour: str, bags: Path, options: DriveOptions, progress: Progress) -> DriveOutcome:
+    """Launch robot node and recorder with `record.launch.xml` and record one bag per seed, driven by `behaviour`."""
+    from sealegs_sim.policies import make_policy
+
+    robot, task = load_robot(options.robot), get_task(options.task)
+    policy = make_policy(behaviour, task, robot)
+
+    def start(client: EpisodeClient, seed: int) -> None:
+        client.set_parameter("recorder_node", "seed", seed)
+        client.trigger("recorder_node/start_episode")
+
+    def episode(client: EpisodeClient, seed: int) -> EpisodeResult:
+        policy.reset(np.random.default_rng(seed))
+        commander = BehaviourCommander(robot, task, policy.act)
+        result = client.run_episode(seed, lambda: start(client, seed), lambda: None, commander)
+        client.set_bool("recorder_node/stop_episode", result.success)
+        return result
+
+    arguments = {"bag_dir": str(bags.resolve()), "operator": behaviour}
+    return _run_episodes("record.launch.xml", arguments, options, episode, progress, film=False)
+
+
+def _run_episodes(
+    file: str,
+    arguments: dict[str, str],
+    options: DriveOptions,
+    episode: Callable[[EpisodeClient, int], EpisodeResult],
+    progress: Progress,
+    film: bool,
+) -> DriveOutcome:
+    """Launch `file`, run `episode` for each seed, and stop everything."""
+    if options.viewer:
+        require_display("--viewer")
+    isolate()
+    robot, task = load_robot(options.robot), get_task(options.task)
+    options.logs.mkdir(parents=True, exist_ok=True)
+    arguments |= {"robot": options.robot, "task": options.task, "use_sim_time": "true"}
+    arguments |= {"viewer": str(options.viewer).lower()}
+    given = {name: value for name, value in arguments.items() if value}
+    camera = robot.cameras[0].name if film and robot.cameras else None
+    results: list[EpisodeResult] = []
+    frames: list[bytes] = []
+    filmed = 0
+    with (
+        LaunchSession(file, given, log_dir=options.logs, echo=False) as session,
+        episode_client(robot, task, camera) as client,
+    ):
+        for index, seed in enumerate(options.seeds):
+            session.check()
+            results.append(episode(client, seed))
+            if index == 0 or (results[-1].success and not results[filmed].success):
+                filmed, frames = index, client.film
+            progress(index + 1, len(options.seeds))
         session.check()
-    return DriveOutcome(tuple(results), _read(timing_path), _read(robot_timing_path), tuple(film), filmed)
+    return DriveOutcome(tuple(results), film=tuple(frames), filmed=filmed)
 
 
-def _arm(client: EpisodeClient, session: LaunchSession, logs: Path) -> None:
-    session.check()
+def _arm(client: EpisodeClient, logs: Path) -> None:
     try:
         client.trigger("policy_node/arm")
     except BackendError as error:
@@ -153,61 +196,6 @@ def _last_error(logs: Path) -> str:
     lines = [line for path in logs.glob("policy_node*.log") for line in path.read_text(errors="replace").splitlines()]
     complaints = [line.rsplit("]: ", 1)[-1] for line in lines if line.startswith("[ERROR]")]
     return complaints[-1] if complaints else ""
-
-
-def _disarm(client: EpisodeClient) -> None:
-    client.trigger("policy_node/disarm")
-
-
-def record_behaviour(
-    behaviour: str,
-    task_name: str,
-    seeds: list[int],
-    bag_folder: Path,
-    log_folder: Path,
-    progress: Progress = lambda done, total: None,
-    robot_name: str = "so101",
-    viewer: bool = False,
-) -> DriveOutcome:
-    """Launch robot node and recorder with `record.launch.xml` and record one bag per seed, driven by `behaviour`."""
-    from sealegs_sim.policies import make_policy
-
-    if viewer:
-        require_display("--viewer")
-    isolate()
-    robot, task = load_robot(robot_name), get_task(task_name)
-    policy = make_policy(behaviour, task, robot)
-    arguments = {
-        "robot": robot_name,
-        "task": task_name,
-        "bag_dir": str(bag_folder.resolve()),
-        "operator": behaviour,
-        "viewer": str(viewer).lower(),
-        "use_sim_time": "true",
-    }
-    results = []
-    with LaunchSession("record.launch.xml", arguments, log_dir=log_folder, echo=False) as session:
-        with episode_client(robot, task, None) as client:
-            for index, seed in enumerate(seeds):
-                session.check()
-                policy.reset(np.random.default_rng(seed))
-                commander = BehaviourCommander(robot, task, policy.act)
-                result = client.run_episode(
-                    seed,
-                    lambda seed=seed: _start_recording(client, seed),  # type: ignore[misc]
-                    lambda: None,
-                    commander,
-                )
-                client.set_bool("recorder_node/stop_episode", result.success)
-                results.append(result)
-                progress(index + 1, len(seeds))
-        session.check()
-    return DriveOutcome(tuple(results))
-
-
-def _start_recording(client: EpisodeClient, seed: int) -> None:
-    client.set_parameter("recorder_node", "seed", seed)
-    client.trigger("recorder_node/start_episode")
 
 
 class BehaviourCommander:

@@ -107,7 +107,7 @@ class EpisodeClient(Node):
     # -- episodes ------------------------------------------------------------------------------------------------
 
     def run_episode(
-        self, seed: int, start: Callable[[], None], stop: Callable[[], None], commander: Commander | None = None
+        self, seed: int, start: Callable[[], object], stop: Callable[[], object], commander: Commander | None = None
     ) -> EpisodeResult:
         """One episode of the task's horizon: reset, `start`, watch, `stop`.
 

@@ -94,10 +94,6 @@ def train(config: TrainConfig, progress: Progress | None = None, dataset: Traini
     the training diverges.
     """
     check_config(config)
-    if (config.out / "checkpoint").exists() and not (config.resume or config.overwrite):
-        raise LearningError(
-            f"{config.out} already holds a training: go on with --resume, or replace it with --overwrite"
-        )
     torch.set_num_threads(1)
     data: Any = dataset if dataset is not None else _open(config.dataset)
     reward_name = "constant" if config.learner == "bc" else config.reward
@@ -112,7 +108,7 @@ def train(config: TrainConfig, progress: Progress | None = None, dataset: Traini
 
 
 def check_config(config: TrainConfig) -> None:
-    """LearningError on a setting outside its range."""
+    """LearningError on a setting outside its range, and where `out` would lose an earlier training."""
     rules = (
         ("updates", config.updates >= 1, "at least 1"),
         ("batch_size", config.batch_size >= 1, "at least 1"),
@@ -127,6 +123,10 @@ def check_config(config: TrainConfig) -> None:
     for name, holds, expected in rules:
         if not holds:
             raise LearningError(f"{name} must be {expected}, got {getattr(config, name)}")
+    if (config.out / "checkpoint").exists() and not (config.resume or config.overwrite):
+        raise LearningError(
+            f"{config.out} already holds a training: go on with --resume, or replace it with --overwrite"
+        )
 
 
 class _Run:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sealegs.drive import DriveOutcome
 
 
 @dataclass(frozen=True)
@@ -66,27 +70,16 @@ def run(config: Config) -> int:
     return 0
 
 
-def _drive(config: Config, logs: Path):  # type: ignore[no-untyped-def]
-    from sealegs.drive import drive_bundle, record_behaviour
+def _drive(config: Config, logs: Path) -> DriveOutcome:
+    from sealegs.drive import DriveOptions, drive_bundle, record_behaviour
 
-    seeds = [config.seed + k for k in range(config.episodes)]
+    seeds = tuple(config.seed + k for k in range(config.episodes))
+    options = DriveOptions(config.task, seeds, logs, config.robot, config.viewer)
 
     def progress(done: int, total: int) -> None:
         print(f"{done}/{total} episodes", flush=True)
 
     if config.bundle is not None:
-        return drive_bundle(
-            config.bundle,
-            config.task,
-            seeds,
-            logs,
-            progress,
-            config.robot,
-            config.trust,
-            config.provider,
-            config.viewer,
-        )
-    assert config.record is not None
-    return record_behaviour(
-        config.behaviour, config.task, seeds, config.record, logs, progress, config.robot, config.viewer
-    )
+        return drive_bundle(config.bundle, options, progress, config.trust, config.provider)
+    assert config.record is not None  # `run` has checked that one of the two is given
+    return record_behaviour(config.behaviour, config.record, options, progress)
