@@ -85,3 +85,16 @@ def test_the_robot_can_be_left_out() -> None:
         assert len(labels) == 2
         assert labels[0] == "robot_node-1"
         assert len(plan_of(name, with_robot="false").processes) == 1
+
+
+def test_a_missing_bundle_is_refused_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sealegs.cli import main
+    from sealegs.launching import session
+
+    monkeypatch.setattr(session.LaunchSession, "start", lambda self: pytest.fail("a process was started"))
+    assert main(["launch", "policy", f"policy_path:={tmp_path / 'nothing'}"]) == 2
+    error = capsys.readouterr().err
+    assert "no bundle at" in error
+    assert len(error.strip().splitlines()) == 1

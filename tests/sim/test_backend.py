@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sealegs_contract.backend import RobotBackend
-from sealegs_contract.errors import BackendError, SimulationError
+from sealegs_contract.errors import BackendError, MachineError, SimulationError
 from sealegs_contract.observation import ObservationAssembler
 from sealegs_contract.robot import RobotProfile
 from sealegs_sim.backend import MujocoBackend
@@ -134,4 +134,13 @@ def test_divergence_is_reported_and_reset_recovers(robot: RobotProfile) -> None:
     backend.advance()
     assert np.isfinite(backend.read().position).all()
     backend.close()
+    backend.close()
+
+
+def test_a_viewer_needs_a_display(robot: RobotProfile, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    backend = MujocoBackend(robot, "reach", render=False, viewer=True)
+    with pytest.raises(MachineError, match="needs a display"):
+        backend.connect()
     backend.close()

@@ -7,6 +7,7 @@ import io
 
 import numpy as np
 import pytest
+from mcap.reader import make_reader
 from PIL import Image
 
 from sealegs.cli import main
@@ -134,3 +135,28 @@ def test_pictures_by_the_command_line(tmp_path, capsys):
     assert dataset.images("front", [0, 7, 200]) == [images[0].data, images[1].data, images[40].data]
     assert main(["collect", "--out", str(out), *arguments]) == 0
     assert "1 of them from an earlier run" in capsys.readouterr().out
+
+
+def test_damage_costs_a_second_of_an_episode_and_is_named(tmp_path):
+    config = CollectConfig(tmp_path / "bags", episodes=1, seed=5, cameras=(), steps=150)
+    bag = next(collect(config).paths[0].glob("*.mcap"))
+    with bag.open("rb") as stream:
+        chunks = make_reader(stream).get_summary().chunk_indexes
+    assert len(chunks) >= 3
+    data = bytearray(bag.read_bytes())
+    middle = chunks[1].chunk_start_offset + chunks[1].chunk_length // 2
+    data[middle : middle + 20] = bytes(byte ^ 0xFF for byte in data[middle : middle + 20])
+    bag.write_bytes(data)
+    report = import_bags([bag], tmp_path / "dataset")
+    assert 49 <= report.rows < 151
+    assert report.problems
+
+
+def test_a_bag_damaged_throughout_says_so(tmp_path):
+    config = CollectConfig(tmp_path / "bags", episodes=1, seed=5, cameras=(), steps=20)
+    bag = next(collect(config).paths[0].glob("*.mcap"))
+    data = bytearray(bag.read_bytes())
+    data[3000:] = bytes(byte ^ 0xFF for byte in data[3000:])
+    bag.write_bytes(data)
+    with pytest.raises(BagError, match=bag.name):
+        import_bags([bag], tmp_path / "dataset")

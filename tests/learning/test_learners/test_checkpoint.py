@@ -178,3 +178,12 @@ def test_a_subprocess_gives_the_same_weights(point_world, config, tmp_path):
 def test_tensorboard_scalars(point_world, config):
     train(replace(config, tensorboard=True), dataset=point_world)
     assert list((config.out / "tensorboard").glob("events.*"))
+
+
+def test_a_training_is_not_lost_by_training_again(point_world, config):
+    first = all_tensors(train(config, None, point_world).checkpoint)
+    with pytest.raises(LearningError, match="--resume.*--overwrite"):
+        train(config, None, point_world)
+    assert all(torch.equal(first[k], v) for k, v in all_tensors(config.out / "checkpoint").items())
+    train(replace(config, overwrite=True, updates=20), None, point_world)
+    assert load_checkpoint(config.out / "checkpoint").update == 20
