@@ -286,8 +286,10 @@ def test_recorded_episode_is_read_by_two_independent_readers(
         counts = {c.topic: c.msgcount for c in reader.connections}
         peer = [(c.topic, time_ns, reader.deserialize(data, c.msgtype)) for c, time_ns, data in reader.messages()]
     assert counts["/joint_states"] == pytest.approx(100, abs=12)
-    for name in ("/clock", "/objects/handle/pose", "/joint_trajectory"):
+    for name in ("/clock", "/objects/handle/pose"):
         assert counts[name] == pytest.approx(counts["/joint_states"], abs=3), name
+    # The robot goes on publishing until the recording has stopped; the commander stopped before that.
+    assert 80 <= counts["/joint_trajectory"] <= counts["/joint_states"] + 3
     for camera in ROBOT.cameras:
         assert counts[f"/camera/{camera.name}/image_raw/compressed"] == pytest.approx(20, abs=3)
         assert counts[f"/camera/{camera.name}/camera_info"] == pytest.approx(20, abs=3)
