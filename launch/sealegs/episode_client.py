@@ -31,6 +31,7 @@ from sealegs_sim.tasks import Task
 
 SERVICE_TIMEOUT_S = 20.0  # a first service call over fresh discovery takes up to 4 s
 STREAM_TIMEOUT_S = 20.0
+SETTLE_S = 0.3
 
 # From what is observed and the measured joint position (J,) rad: the next command.
 Commander = Callable[[Observation, FloatArray], CommandSample]
@@ -67,6 +68,7 @@ class EpisodeClient(Node):
         self._finished: Future | None = None
         self.film: list[bytes] = []
         self._command_publisher: Any = None
+        self._service_clients: dict[str, Any] = {}
         for name in task.objects:
             topic = topics.object_pose(name)
             self.create_subscription(PoseStamped, topic, self._on_sample(topic), qos.STREAM)
@@ -178,12 +180,18 @@ class EpisodeClient(Node):
         return str(response.message)
 
     def _request(self, kind: Any, service: str, request: Any) -> Any:
-        client = self.create_client(kind, service)
-        try:
+        future = self._client(kind, service).call_async(request)
+        self._spin_until(future, SERVICE_TIMEOUT_S, f"an answer from {service}")
+        return future.result()
+
+    def _client(self, kind: Any, service: str) -> Any:
+        """A client of `service`, made once and kept."""
+        if service not in self._service_clients:
+            client = self.create_client(kind, service)
             if not client.wait_for_service(timeout_sec=SERVICE_TIMEOUT_S):
+                self.destroy_client(client)
                 raise BackendError(f"no service {client.srv_name} within {SERVICE_TIMEOUT_S:.0f} s")
-            future = client.call_async(request)
-            self._spin_until(future, SERVICE_TIMEOUT_S, f"an answer from {client.srv_name}")
-            return future.result()
-        finally:
-            self.destroy_client(client)
+            # Found means that we see the server; it may not see us yet, and would then answer into the void.
+            self._executor.spin_until_future_complete(Future(), timeout_sec=SETTLE_S)
+            self._service_clients[service] = client
+        return self._service_clients[service]

@@ -77,6 +77,9 @@ def start_node(tmp_path: Path, ros_domain: int) -> Iterator[Callable[..., NodePr
             node.stop()
 
 
+SETTLE_S = 0.3
+
+
 class Client:
     """A node in the test's process. Nothing spins by itself: `spin_until` does."""
 
@@ -116,6 +119,8 @@ class Client:
         client = self.node.create_client(service_type, name)
         try:
             self.spin_until(client.service_is_ready, timeout_s, f"service {name}")
+            # Ready means that we see the server; it may not see us yet, and would then answer into the void.
+            self.spin_for(SETTLE_S)
             future = client.call_async(request or service_type.Request())
             self.spin_until(future.done, timeout_s, f"answer of {name}")
             return future.result()

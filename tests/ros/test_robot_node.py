@@ -285,7 +285,7 @@ def test_recorded_episode_is_read_by_two_independent_readers(
     with AnyReader([folder]) as reader:
         counts = {c.topic: c.msgcount for c in reader.connections}
         peer = [(c.topic, time_ns, reader.deserialize(data, c.msgtype)) for c, time_ns, data in reader.messages()]
-    assert counts["/joint_states"] == pytest.approx(100, abs=12)
+    assert 88 <= counts["/joint_states"] <= 160  # two seconds, and until the recorder has been told to stop
     for name in ("/clock", "/objects/handle/pose"):
         assert counts[name] == pytest.approx(counts["/joint_states"], abs=3), name
     # The robot goes on publishing until the recording has stopped; the commander stopped before that.
