@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "drive": ("drive", "run closed-loop episodes of a bundle over ROS 2 against the simulated robot node"),
     "view": ("view", "look at a task in the simulator, with a scripted or trained policy"),
     "report": ("report", "write one self-contained HTML page about a run"),
+    "bench": ("bench", "measure one of the benches, resumably, with its results file and pictures"),
 }
 
 

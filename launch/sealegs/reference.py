@@ -176,14 +176,25 @@ def _results_section(path: Path) -> str:
     machine = content.get("machine") or {}
     facts += [str(machine[key]) + (" cores" if key == "cpus" else "") for key in ("cpu", "cpus") if machine.get(key)]
     head = f"## {content.get('name', path.stem)}\n\n{', '.join(facts)}; [{path.name}](results/{path.name})\n"
-    table = ["| claim | value | interval | target | holds |", "|---|---|---|---|---|", *rows, ""]
-    return "\n".join([head, *table, *(f"![{name}]({name})\n" for name in _pictures(path))])
+    parts = [head, *(f"{_cell(note)}\n" for note in content.get("notes", ()))]
+    parts += ["| claim | value | interval | target | holds |", "|---|---|---|---|---|", *rows, ""]
+    parts += [_table(table) for table in content.get("tables", ())]
+    return "\n".join([*parts, *(f"![{Path(name).stem}]({name})\n" for name in _pictures(path))])
+
+
+def _table(table: Mapping[str, Any]) -> str:
+    """A results file's own table: {"title", "columns", "rows"}."""
+    columns = [_cell(str(column)) for column in table["columns"]]
+    lines = ["| " + " | ".join(_figure(value) for value in row) + " |" for row in table["rows"]]
+    head = [f"**{_cell(table['title'])}**\n", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    return "\n".join([*head, *lines, ""])
 
 
 def _pictures(path: Path) -> list[str]:
-    """Pictures of a results file, relative to docs: NAME.png beside it, and those in images/NAME."""
+    """Pictures of a results file, relative to docs: NAME.png beside it, those in images/NAME and images/bench/NAME."""
     docs = path.parents[1]
-    found = [path.with_suffix(".png"), *sorted((docs / "images" / path.stem).glob("*.svg"))]
+    folders = [docs / "images" / path.stem, docs / "images" / "bench" / path.stem]
+    found = [path.with_suffix(".png"), *(picture for folder in folders for picture in sorted(folder.glob("*.svg")))]
     return [picture.relative_to(docs).as_posix() for picture in found if picture.is_file()]
 
 

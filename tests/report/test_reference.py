@@ -80,10 +80,24 @@ def test_results_page_shows_values_and_verdicts(tmp_path: Path) -> None:
     (results / "demo.json").write_text(json.dumps(content))
     (images / "success.svg").write_text("<svg/>")
     page = reference.results_page(results)
-    assert "![images/demo/success.svg](images/demo/success.svg)" in page
+    assert "![success](images/demo/success.svg)" in page
     assert "## demo\n\n`sealegs demo`, 61 s, 2 cores; [demo.json](results/demo.json)" in page
     assert "| a \\| b | 0.9683 | 0.9 to 0.99 | >= 0.9 | yes |" in page
     assert "| c | 12.5 |  | <= 10 | **no** |" in page
+
+
+def test_results_page_shows_a_bench_s_notes_tables_and_pictures(tmp_path: Path) -> None:
+    table = {"title": "times", "columns": ["arm", "p50, us"], "rows": [["a|b", 12.3456]]}
+    content = {"name": "speed", "command": "", "claims": [], "notes": ["One thread."], "tables": [table]}
+    results, images = tmp_path / "results", tmp_path / "images" / "bench" / "speed"
+    results.mkdir()
+    images.mkdir(parents=True)
+    (results / "speed.json").write_text(json.dumps(content))
+    (images / "times.svg").write_text("<svg/>")
+    page = reference.results_page(results)
+    assert "\nOne thread.\n" in page
+    assert "**times**\n\n| arm | p50, us |\n|---|---|\n| a\\|b | 12.35 |\n" in page
+    assert "![times](images/bench/speed/times.svg)" in page
 
 
 def test_a_file_without_claims_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,23 @@
+"""Benches: measurements that anyone can repeat with `sealegs bench NAME`. One module a bench, each with one BENCH."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from sealegs_contract.errors import MachineError, available
+
+if TYPE_CHECKING:
+    from sealegs.bench.frame import Bench
+
+BENCHES: dict[str, tuple[str, str]] = {
+    # name: (module in sealegs.bench, one line of help)
+}
+
+
+def find_bench(name: str) -> Bench:
+    """The bench of this name; only its module is imported. Raises MachineError naming those there are."""
+    if name not in BENCHES:
+        raise MachineError(f"no bench {name!r}; {available(BENCHES)}")
+    bench: Bench = importlib.import_module(f"sealegs.bench.{BENCHES[name][0]}").BENCH
+    return bench

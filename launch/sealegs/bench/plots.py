@@ -1,0 +1,95 @@
+"""Pictures of benches, in one style: matplotlib figures that are saved as SVG, the same bytes for the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from sealegs_learning.files import replaced_file
+
+COLOURS = ("#1767b3", "#c4661f", "#0f8a6c", "#8257b8", "#b03a5b", "#7d8896", "#a08a00", "#3aa6b9")
+"""Ours first; the grey for controls is the sixth."""
+INK, SOFT, RULE = "#16243a", "#5b6b80", "#d9dfe6"
+STYLE: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica", "sans-serif"],
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "semibold",
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.labelcolor": SOFT,
+    "axes.edgecolor": RULE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.7,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "sealegs",
+    "figure.constrained_layout.use": True,
+}
+
+
+def panels(columns: int = 1, rows: int = 1, width: float = 4.2, height: float = 3.2) -> tuple[Figure, list[Axes]]:
+    """A figure of rows x columns panels, each `width` x `height` inches, and the panels row by row."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False)
+    return figure, list(np.ravel(grid))
+
+
+def colours(names: Sequence[str]) -> dict[str, str]:
+    """A colour for each name, in order; wraps round after eight."""
+    return {name: COLOURS[k % len(COLOURS)] for k, name in enumerate(dict.fromkeys(names))}
+
+
+def curve(axes: Axes, x: ArrayLike, ys: ArrayLike, label: str, colour: str) -> None:
+    """Mean over seeds of `ys` (S, N) at `x` (N,), with the range from the lowest to the highest seed."""
+    values = np.atleast_2d(np.asarray(ys, dtype=float))
+    axes.plot(x, values.mean(axis=0), color=colour, linewidth=1.8, label=label)
+    if len(values) > 1:
+        axes.fill_between(np.asarray(x), values.min(axis=0), values.max(axis=0), color=colour, alpha=0.18, linewidth=0)
+
+
+def bars(
+    axes: Axes,
+    values: Mapping[str, float],
+    intervals: Mapping[str, tuple[float, float]] | None = None,
+    colour: Mapping[str, str] | None = None,
+    unit: str = "",
+) -> None:
+    """Horizontal bars, one a name, first on top, with their interval and their value written behind."""
+    shades, names = colour or colours(list(values)), list(values)
+    places = range(len(names))
+    axes.barh(places, [values[name] for name in names], color=[shades[name] for name in names], height=0.62)
+    for place, name in zip(places, names, strict=True):
+        end = values[name]
+        if intervals and name in intervals:
+            low, high = intervals[name]
+            axes.plot([low, high], [place, place], color=INK, linewidth=1.4)
+            end = max(end, high)
+        text = f" {values[name]:.3g}{unit}"
+        axes.annotate(text, (end, place), xytext=(3, 0), textcoords="offset points", va="center", color=INK)
+    axes.set_yticks(places, names, color=INK)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.margins(x=0.18)
+
+
+def save_svg(figure: Figure, path: Path) -> None:
+    """Write a figure; no date and no random name goes into it."""
+    with rc_context(STYLE), replaced_file(path) as temporary:
+        figure.savefig(temporary, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})

@@ -1,0 +1,74 @@
+"""Results file, tables and pictures of a bench: beside its cells, and in the documentation."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from sealegs.bench.frame import Row, Summary
+from sealegs.bench.options import BenchOptions
+from sealegs.bench.plots import save_svg
+from sealegs_contract.errors import MachineError
+from sealegs_learning.results import Results
+
+
+def command_of(name: str, options: BenchOptions) -> str:
+    """The command line that repeats the run."""
+    words = ["sealegs", "bench", name]
+    words += ["--quick"] if options.quick else []
+    words += ["--seeds", *map(str, options.seeds)] if options.seeds else []
+    words += ["--tasks", *options.tasks] if options.tasks else []
+    words += ["--device", options.device] if options.device != "cpu" else []
+    return shlex.join(words)
+
+
+def write_results(name: str, options: BenchOptions, rows: Sequence[Row], summary: Summary, folder: Path) -> Path:
+    """NAME.json and its pictures in `folder`/NAME; the JSON's path."""
+    pictures = folder / name
+    shutil.rmtree(pictures, ignore_errors=True)
+    for plot, figure in summary.plots.items():
+        save_svg(figure, pictures / f"{plot}.svg")
+    extra = {"notes": list(summary.notes), "tables": [asdict(table) for table in summary.tables]}
+    seconds = round(sum(float(row["seconds"]) for row in rows), 1)
+    seeds = sorted({int(row["seed"]) for row in rows})
+    path = folder / f"{name}.json"
+    Results(name, command_of(name, options), seconds, seeds, rows, summary.claims, extra).write(path)
+    return path
+
+
+def publish(results: Path, docs: Path) -> list[Path]:
+    """Copy a results file to docs/results and its pictures to docs/images/bench/NAME; the files written."""
+    if not docs.is_dir():
+        raise MachineError(f"no folder {docs} to publish to: give the documentation folder of a checkout")
+    name = results.stem
+    target, images = docs / "results" / results.name, docs / "images" / "bench" / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(results, target)
+    shutil.rmtree(images, ignore_errors=True)
+    pictures = results.parent / name
+    if pictures.is_dir():
+        shutil.copytree(pictures, images)
+    return [target, *sorted(images.glob("*.svg"))]
+
+
+def show(summary: Summary, console: Console) -> None:
+    """Tables and claims on the terminal."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    for table in summary.tables:
+        shown = Table(*table.columns, title=table.title)
+        for row in table.rows:
+            shown.add_row(*(escape(value) if isinstance(value, str) else f"{value:.4g}" for value in row))
+        console.print(shown)
+    for claim in summary.claims:
+        mark = "[green]holds[/green]" if claim.holds else "[red]does not hold[/red]"
+        interval = "" if claim.interval is None else f" [{claim.interval.low:.3g}, {claim.interval.high:.3g}]"
+        console.print(f"  {mark}: {claim.claim}: {claim.value:.4g}{escape(interval)} (target {claim.target})")
+    for note in summary.notes:
+        console.print(f"  [dim]{escape(note)}[/dim]")
