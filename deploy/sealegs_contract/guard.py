@@ -133,19 +133,24 @@ class Guard:
         """Velocity of the last command, rad/s."""
         return self._velocity
 
-    def reset(self, measured: FloatArray, rows: NDArray | slice | None = None) -> None:
-        """Start from the measured position (J,) or (batch, J) rad, at rest. `rows` picks histories of a batch."""
+    def reset(
+        self, measured: FloatArray, rows: NDArray | slice | None = None, velocity: FloatArray | float = 0.0
+    ) -> None:
+        """Start from the measured position (J,) or (batch, J) rad, at rest. `rows` picks histories of a batch.
+
+        `velocity` (rad/s) is for going on with a saved history.
+        """
         measured = np.asarray(measured, dtype=np.float64)
         if not np.isfinite(measured).all():
             raise SpecError(f"the guard cannot start from a pose that is not finite: {measured.tolist()}")
         if rows is None:
             self._position = np.broadcast_to(measured, self._shape).copy()
-            self._velocity = np.zeros(self._shape)
+            self._velocity = np.broadcast_to(np.asarray(velocity, dtype=np.float64), self._shape).copy()
             return
         position = self.position.copy()
-        velocity = self._velocity.copy()
-        position[rows], velocity[rows] = measured, 0.0
-        self._position, self._velocity = position, velocity
+        velocities = self._velocity.copy()
+        position[rows], velocities[rows] = measured, velocity
+        self._position, self._velocity = position, velocities
 
     def __call__(self, target: FloatArray) -> GuardStep:
         """Next command towards `target`; remembers it as history."""
