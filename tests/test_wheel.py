@@ -21,7 +21,7 @@ PACKAGES = ("sealegs_contract", "sealegs_deploy", "sealegs_sim", "sealegs_learni
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, timeout=240)
     (path,) = folder.glob("*.whl")
     return path
 
@@ -33,7 +33,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin/python"
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
-    subprocess.run([*pip, str(wheel)], check=True, capture_output=True, timeout=120)
+    subprocess.run([*pip, str(wheel)], check=True, capture_output=True, timeout=240)
     ours = Path(sysconfig.get_path("purelib"))
     (site,) = folder.glob("lib/python*/site-packages")
     # A path file's own path files are not read: those that dependencies need are repeated, the checkout's is not.
@@ -50,7 +50,7 @@ def run(installed: Path, folder: Path, *words: str) -> subprocess.CompletedProce
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         stdin=subprocess.DEVNULL,
         check=False,
     )
