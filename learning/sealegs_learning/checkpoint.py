@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
@@ -22,7 +21,7 @@ from sealegs_contract.errors import LearningError
 from sealegs_contract.robot import RobotProfile
 from sealegs_contract.spec import ActionSpec, ObservationSpec
 from sealegs_learning.files import replaced_folder, settled, write_json
-from sealegs_learning.networks import Normalizer, Policy
+from sealegs_learning.networks import GaussianActor, Normalizer, Policy
 
 SCHEMA_VERSION = 1
 JSON_NAME, WEIGHTS_NAME, EVALUATION_NAME = "checkpoint.json", "weights.safetensors", "evaluation.json"
@@ -38,14 +37,17 @@ class Checkpoint:
 
     @property
     def update(self) -> int:
-        """Gradient updates done."""
+        """Units done: gradient updates, or environment steps of an online learner."""
         return int(self.description["update"])
 
 
-def describe_policy(policy: Policy) -> dict[str, Any]:
-    """What rebuilds the policy around its weights; JSON."""
+def describe_policy(policy: GaussianActor) -> dict[str, Any]:
+    """What rebuilds the policy around its weights; JSON. A benchmark's actor has no robot and no specs."""
+    sizes = {"observations": policy.observations, "actions": policy.actions, "hidden": list(policy.hidden)}
+    if not isinstance(policy, Policy):
+        return {**sizes, "task": policy.task}
     return {
-        "hidden": list(policy.hidden),
+        **sizes,
         "task": policy.task,
         "robot": policy.robot.model_dump(mode="json"),
         "robot_digest": policy.robot.digest,
@@ -100,24 +102,29 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def load_policy(path: Path | str) -> Policy:
+    """The trained policy of a robot: as `load_actor`, with `robot`, `observation_spec` and `action_spec`."""
+    policy = load_actor(path)
+    if not isinstance(policy, Policy):
+        raise LearningError(
+            f"{path} holds the actor of benchmark {policy.task!r}, which has no robot: "
+            "expected a policy that was trained on a robot's task or dataset"
+        )
+    return policy
+
+
+def load_actor(path: Path | str) -> GaussianActor:
     """The trained policy of a checkpoint, in evaluation mode: raw observation (B, D) -> action (B, J) in [-1, 1].
 
-    It carries `robot`, `observation_spec`, `action_spec`, `task`, `provenance` (dataset and reward fingerprints,
-    configuration, updates) and `metrics` (the newest evaluation, if one was recorded).
+    It carries `task`, `provenance` (dataset and reward fingerprints, configuration, updates) and `metrics` (the
+    newest evaluation, if one was recorded); a Policy if it was trained for a robot.
     """
     checkpoint = load_checkpoint(Path(path))
     try:
-        about = checkpoint.description["policy"]
-        robot = RobotProfile.model_validate(about["robot"])
-        observation = ObservationSpec.model_validate(about["observation_spec"])
-        action = ActionSpec.model_validate(about["action_spec"])
-        hidden, task = tuple(int(units) for units in about["hidden"]), str(about["task"])
-    except (KeyError, TypeError, ValidationError) as error:
+        policy = _rebuilt(checkpoint.description["policy"])
+    except (KeyError, TypeError, ValueError) as error:
         raise LearningError(
             f"{path}: {JSON_NAME} does not describe a policy: {type(error).__name__}: {error}"
         ) from error
-    empty = Normalizer(torch.zeros(observation.size), torch.ones(observation.size))
-    policy = Policy(robot, observation, action, empty, hidden, torch.Generator(), task)
     state = {k.removeprefix(POLICY_PREFIX): v for k, v in checkpoint.tensors.items() if k.startswith(POLICY_PREFIX)}
     try:
         policy.load_state_dict(state)
@@ -126,6 +133,22 @@ def load_policy(path: Path | str) -> Policy:
     policy.provenance = {k: v for k, v in checkpoint.description.items() if k not in {"policy", "metrics"}}
     policy.metrics = {**checkpoint.description.get("metrics", {}), **_evaluation(find_checkpoint(Path(path)))}
     return policy.eval().requires_grad_(False)
+
+
+def _rebuilt(about: Mapping[str, Any]) -> GaussianActor:
+    """The network that `describe_policy` described, with weights of no meaning."""
+    hidden, task, generator = tuple(int(units) for units in about["hidden"]), str(about["task"]), torch.Generator()
+    if "robot" not in about:
+        size = int(about["observations"])
+        return GaussianActor(size, int(about["actions"]), hidden, _identity(size), generator, task)
+    robot = RobotProfile.model_validate(about["robot"])
+    observation = ObservationSpec.model_validate(about["observation_spec"])
+    action = ActionSpec.model_validate(about["action_spec"])
+    return Policy(robot, observation, action, _identity(observation.size), hidden, generator, task)
+
+
+def _identity(size: int) -> Normalizer:
+    return Normalizer(torch.zeros(size), torch.ones(size))
 
 
 def record_evaluation(path: Path, evaluation: Mapping[str, Any]) -> Path:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args, get_type_hints
+
+from sealegs_contract.errors import LearningError
+from sealegs_learning.learners.settings import BCSettings, IQLSettings
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Train a policy from a dataset. The defaults of the learner are IQL's for MuJoCo, apart from the reward scale."""
+    """One training run: what every learner shares, and each learner's own settings under its name."""
 
-    dataset: Path
-    """Dataset folder (LeRobot v3 layout)."""
     out: Path
-    """Folder for the checkpoint and train.jsonl."""
+    """Folder of the run: checkpoint, learning curve, best policy."""
+    dataset: Path | None = None
+    """Dataset folder (LeRobot v3 layout) to learn from."""
+    task: str = ""
+    """Task whose simulation evaluates the policy while it trains; by default the dataset's."""
     learner: Literal["iql", "bc"] = "iql"
     """iql: implicit Q-learning; bc: behaviour cloning."""
     reward: str = "true"
@@ -29,40 +35,82 @@ class TrainConfig:
     """Units of the hidden layers of every network."""
     learning_rate: float = 3e-4
     """Adam's step size; the actor's decays to zero by a cosine."""
-    gamma: float = 0.99
-    """Discount per control step."""
-    tau: float = 0.7
-    """Expectile of the value, in (0.5, 1)."""
-    beta: float = 3.0
-    """Inverse temperature of the advantage weights exp(beta A)."""
-    advantage_cap: float = 100.0
-    """Upper bound of an advantage weight."""
-    polyak: float = 0.005
-    """Rate of the target Q networks."""
     reward_normalisation: Literal["standardise", "return-range", "none"] = "standardise"
     """standardise: zero mean, unit deviation over the dataset; return-range: r * 1000 / (R_max - R_min)."""
     reward_scale: float = 1.0
     """Factor on the standardised reward."""
     spread_penalty: float = 0.0
     """Use mean - penalty * spread of the reward ensemble."""
-    bc_loss: Literal["gaussian", "mse"] = "gaussian"
-    """What BC minimises: -log pi(a|s), or the squared error of the mean."""
+    iql: IQLSettings = field(default_factory=IQLSettings)
+    """Settings of IQL."""
+    bc: BCSettings = field(default_factory=BCSettings)
+    """Settings of behaviour cloning."""
     log_every: int = 250
     """Updates between lines of train.jsonl."""
     checkpoint_every: int = 2_000
-    """Updates between checkpoints; the last update always writes one."""
+    """Updates between checkpoints; the end always writes one."""
     evaluate_every: int = 0
-    """Updates between evaluations in simulation; 0 for none."""
+    """Updates between evaluations in simulation; the end always has one; 0 for none."""
     evaluate_episodes: int = 20
     """Episodes of such an evaluation."""
     evaluate_seed: int = 5_000
     """Seed of its first episode."""
+    stop_success: float = 0.0
+    """Stop at the first evaluation with at least this success rate; 0 for never."""
+    patience: int = 0
+    """Stop after this many evaluations in a row that are no better than the best before them; 0 for never."""
     resume: bool = False
-    """Go on from the checkpoint in `out`, bit-exact."""
+    """Go on from the checkpoint in `out`, bit-exact; without one, start."""
     overwrite: bool = False
     """Replace the training that `out` already holds."""
     tensorboard: bool = False
     """Also write TensorBoard scalars into OUT/tensorboard."""
+
+
+# What may differ between a run and its continuation; all else decides the weights.
+_NOT_DECISIVE = {"dataset", "out", "task", "log_every", "checkpoint_every", "resume", "overwrite", "tensorboard"} | {
+    "evaluate_every",
+    "evaluate_episodes",
+    "evaluate_seed",
+    "stop_success",
+    "patience",
+}
+LEARNERS: tuple[str, ...] = get_args(get_type_hints(TrainConfig)["learner"])
+
+
+def decisive(config: TrainConfig) -> dict[str, Any]:
+    """The settings that decide the weights, as JSON has them; of the learners' own, only those of the one that runs."""
+    others = {name for name in LEARNERS if name != config.learner}
+    kept = {name: value for name, value in asdict(config).items() if name not in _NOT_DECISIVE | others}
+    found: dict[str, Any] = json.loads(json.dumps(kept))
+    return found
+
+
+def check_config(config: TrainConfig) -> None:
+    """LearningError on a setting outside its range, and where `out` would lose an earlier training."""
+    rules = [
+        ("updates", config.updates >= 1, "at least 1"),
+        ("batch_size", config.batch_size >= 1, "at least 1"),
+        ("hidden", bool(config.hidden) and min(config.hidden) >= 1, "one or more positive sizes"),
+        ("learning_rate", config.learning_rate > 0.0, "positive"),
+        ("log_every", config.log_every >= 1, "at least 1"),
+        ("checkpoint_every", config.checkpoint_every >= 1, "at least 1"),
+        ("evaluate_every", config.evaluate_every >= 0, "at least 0"),
+        ("evaluate_episodes", config.evaluate_episodes >= 1, "at least 1"),
+        ("stop_success", 0.0 <= config.stop_success <= 1.0, "in [0, 1]"),
+        ("patience", config.patience >= 0, "at least 0"),
+    ]
+    settings = getattr(config, config.learner)
+    for owner, prefix, found in ((config, "", rules), (settings, f"{config.learner}.", settings.rules())):
+        for name, holds, expected in found:
+            if not holds:
+                raise LearningError(f"{prefix}{name} must be {expected}, got {getattr(owner, name)}")
+    if (config.stop_success or config.patience) and not config.evaluate_every:
+        raise LearningError("stop_success and patience look at evaluations: set evaluate_every")
+    if (config.out / "checkpoint").exists() and not (config.resume or config.overwrite):
+        raise LearningError(
+            f"{config.out} already holds a training: go on with --resume, or replace it with --overwrite"
+        )
 
 
 @dataclass(frozen=True)

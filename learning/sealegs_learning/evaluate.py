@@ -49,6 +49,14 @@ class Evaluation:
         """Mean progress of the last frames."""
         return float(np.mean(self.final_progress))
 
+    def figures(self) -> dict[str, float]:
+        """The means, as a learning curve has them."""
+        return {
+            "success": self.success_rate,
+            "final_progress": self.mean_final_progress,
+            "return": float(np.mean(self.returns)),
+        }
+
     def to_json(self) -> dict[str, Any]:
         """Every figure, and the episodes behind it."""
         return {

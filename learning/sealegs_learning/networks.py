@@ -89,10 +89,47 @@ def gaussian_log_prob(mean: Tensor, log_std: Tensor, x: Tensor) -> Tensor:
     return -0.5 * z.square().sum(-1) - log_std.sum() - 0.5 * math.log(2.0 * math.pi) * x.shape[-1]
 
 
-class Policy(nn.Module):
+class GaussianActor(nn.Module):
     """Raw observation (B, D) -> normalised action (B, J) in [-1, 1]: the tanh mean of a Gaussian.
 
-    The Gaussian itself is not squashed (squashing hurts IQL) and its std does not depend on the state.
+    All that a learner needs of a policy; benchmark tasks, which have no robot, train it as it is. The Gaussian itself
+    is not squashed (squashing hurts IQL) and its std does not depend on the state.
+    """
+
+    def __init__(
+        self,
+        observations: int,
+        actions: int,
+        hidden: tuple[int, ...],
+        normalizer: Normalizer,
+        generator: torch.Generator,
+        task: str = "",
+    ) -> None:
+        super().__init__()
+        self.observations, self.actions, self.hidden = observations, actions, hidden
+        self.task = task
+        self.metrics: Mapping[str, Any] = {}
+        self.provenance: Mapping[str, Any] = {}
+        self.normalizer = normalizer
+        self.actor = perceptron((observations, *hidden, actions), generator)
+        self.log_std = nn.Parameter(torch.zeros(actions))
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Action (B, J) in [-1, 1] for a raw observation (B, D)."""
+        return self.mean_action(self.normalizer(observation))
+
+    def mean_action(self, normalised: Tensor) -> Tensor:
+        """Mean action (B, J) from an observation (B, D) that is already normalised."""
+        return torch.tanh(self.actor(normalised))
+
+    def log_prob(self, normalised: Tensor, action: Tensor) -> Tensor:
+        """log pi(a|s), (B,), of actions (B, J) at normalised observations (B, D)."""
+        return gaussian_log_prob(self.mean_action(normalised), self.log_std.clamp(LOG_STD_MIN, LOG_STD_MAX), action)
+
+
+class Policy(GaussianActor):
+    """A GaussianActor of a robot: it knows what its observations and actions mean, so it can be exported.
+
     `ActionSpec.to_output` turns the action into rad; the exported graph contains both steps.
     """
 
@@ -106,26 +143,7 @@ class Policy(nn.Module):
         generator: torch.Generator,
         task: str = "",
     ) -> None:
-        super().__init__()
+        super().__init__(observation_spec.size, action_spec.size, hidden, normalizer, generator, task)
         self.robot = robot
         self.observation_spec = observation_spec
         self.action_spec = action_spec
-        self.hidden = hidden
-        self.task = task
-        self.metrics: Mapping[str, Any] = {}
-        self.provenance: Mapping[str, Any] = {}
-        self.normalizer = normalizer
-        self.actor = perceptron((observation_spec.size, *hidden, action_spec.size), generator)
-        self.log_std = nn.Parameter(torch.zeros(action_spec.size))
-
-    def forward(self, observation: Tensor) -> Tensor:
-        """Action (B, J) in [-1, 1] for a raw observation (B, D)."""
-        return self.mean_action(self.normalizer(observation))
-
-    def mean_action(self, normalised: Tensor) -> Tensor:
-        """Mean action (B, J) from an observation (B, D) that is already normalised."""
-        return torch.tanh(self.actor(normalised))
-
-    def log_prob(self, normalised: Tensor, action: Tensor) -> Tensor:
-        """log pi(a|s), (B,), of actions (B, J) at normalised observations (B, D)."""
-        return gaussian_log_prob(self.mean_action(normalised), self.log_std.clamp(LOG_STD_MIN, LOG_STD_MAX), action)

@@ -117,7 +117,7 @@ def test_every_flag_of_the_reference_is_in_the_help(verb: str, capsys: pytest.Ca
     flags = {flag for option in options if not option.positional for flag in option.flag.split(", ")}
     assert {flag for flag in flags if flag not in shown} == set()
     assert [o.flag for o in options if not o.text] == []
-    listed = re.findall(r"^[│ ] (-[^\s,]+(?:, -[^\s,]+)*)", shown, re.MULTILINE)
+    listed = re.findall(r"^[│ ] (-{1,2}[a-zA-Z][^\s,]*(?:, -[^\s,]+)*)", shown, re.MULTILINE)
     assert {flag for line in listed for flag in line.split(", ")} - flags == {"-h", "--help"}
 
 

@@ -13,7 +13,8 @@ def run(config: Config) -> int:
     """Train with a progress bar and say where the checkpoint lies."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from sealegs_learning.train import check_config, train
+    from sealegs_learning.config import check_config
+    from sealegs_learning.train import train
 
     check_config(config)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -25,8 +26,8 @@ def run(config: Config) -> int:
 
         report = train(config, show)
     print(
-        f"{report.updates} updates on {report.transitions} transitions in {report.seconds:.0f} s "
-        f"({report.updates_per_second:.0f} updates/s); checkpoint: {report.checkpoint}"
+        f"{report.done} {report.unit}s in {report.seconds:.0f} s ({report.per_second:.0f}/s)"
+        f"{f', stopped early: {report.stopped}' if report.stopped else ''}; checkpoint: {report.checkpoint}"
     )
     return 0
 

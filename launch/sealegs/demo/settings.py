@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 # Smaller and faster networks than the paper's 2x256, for two cores; a higher expectile, because in most states of
 # logs of unequal quality the good action is a minority. The same for every arm.
-TRAINING = ("--hidden", "128", "128", "--learning-rate", "0.001", "--tau", "0.9")
+TRAINING = ("--hidden", "128", "128", "--learning-rate", "0.001", "--iql.tau", "0.9")
 EVALUATION_SEED = 1_000_000  # far from the seeds that data is collected with
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sealegs_contract.errors import LearningError
 from sealegs_learning.learners.flat import flatten_parameters
-from sealegs_learning.networks import Policy
+from sealegs_learning.networks import GaussianActor
 from sealegs_learning.transitions import Batch
 
 
@@ -23,7 +23,7 @@ def cosine_rate(initial: float, done: int, total: int) -> float:
 class Learner(ABC):
     """`update` takes one gradient step. Everything that a bit-exact resume needs is in `tensors()`."""
 
-    policy: Policy
+    policy: GaussianActor
     networks: nn.ModuleDict
     optimizer: torch.optim.Adam
     _flat: list[torch.nn.Parameter]

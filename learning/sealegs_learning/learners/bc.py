@@ -5,12 +5,11 @@ L = -E[log pi(a|s)]   or   L = E[|a - mean(s)|^2]
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 
 from sealegs_learning.learners.base import Learner
-from sealegs_learning.networks import Policy
+from sealegs_learning.learners.settings import BCSettings
+from sealegs_learning.networks import GaussianActor
 from sealegs_learning.transitions import Batch
 
 
@@ -22,17 +21,17 @@ def squared_error(mean: Tensor, action: Tensor) -> Tensor:
 class BC(Learner):
     """Clones the logged behaviour; rewards are ignored."""
 
-    def __init__(self, policy: Policy, updates: int, learning_rate: float, loss: Literal["gaussian", "mse"]) -> None:
+    def __init__(self, policy: GaussianActor, settings: BCSettings, learning_rate: float, updates: int) -> None:
         super().__init__(learning_rate, updates)
         self.policy = policy
-        self.loss = loss
+        self.settings = settings
         self.networks = nn.ModuleDict({"policy": policy})
         self.optimizer = self._make_optimizer()
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One step on the policy's loss."""
         s, a = batch.observation, batch.action
-        if self.loss == "mse":
+        if self.settings.loss == "mse":
             loss = squared_error(self.policy.mean_action(s), a)
         else:
             loss = -self.policy.log_prob(s, a).mean()

@@ -8,27 +8,14 @@ Qt  <- (1 - polyak) Qt + polyak Q
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
 from sealegs_learning.learners.base import Learner
 from sealegs_learning.learners.flat import flatten_parameters, polyak_average_
-from sealegs_learning.networks import Policy, StackedPerceptron, perceptron
+from sealegs_learning.learners.settings import IQLSettings
+from sealegs_learning.networks import GaussianActor, StackedPerceptron, perceptron
 from sealegs_learning.transitions import Batch
-
-
-@dataclass(frozen=True)
-class IQLSettings:
-    """Hyperparameters by the names of the equations above."""
-
-    gamma: float = 0.99
-    tau: float = 0.7
-    beta: float = 3.0
-    advantage_cap: float = 100.0
-    polyak: float = 0.005
-    learning_rate: float = 3e-4
 
 
 def expectile_loss(u: Tensor, tau: float) -> Tensor:
@@ -60,11 +47,16 @@ class IQL(Learner):
     """The paper's algorithm. Twin Q networks run as one stack; shapes as in `Batch`."""
 
     def __init__(
-        self, policy: Policy, hidden: tuple[int, ...], settings: IQLSettings, updates: int, generator: torch.Generator
+        self,
+        policy: GaussianActor,
+        settings: IQLSettings,
+        learning_rate: float,
+        updates: int,
+        generator: torch.Generator,
     ) -> None:
-        super().__init__(settings.learning_rate, updates)
+        super().__init__(learning_rate, updates)
         self.settings = settings
-        observations, actions = policy.observation_spec.size, policy.action_spec.size
+        observations, actions, hidden = policy.observations, policy.actions, policy.hidden
         self.policy = policy
         self.value = perceptron((observations, *hidden, 1), generator)
         self.q = StackedPerceptron(2, (observations + actions, *hidden, 1), generator)

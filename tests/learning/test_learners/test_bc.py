@@ -6,8 +6,9 @@ import torch
 
 from sealegs_learning.config import TrainConfig
 from sealegs_learning.learners.bc import squared_error
+from sealegs_learning.learners.settings import BCSettings
 from sealegs_learning.networks import gaussian_log_prob
-from sealegs_learning.train import make_learner
+from sealegs_learning.offline import make_learner
 from sealegs_learning.transitions import build_transitions
 
 
@@ -37,7 +38,7 @@ def test_cloning_recovers_a_known_controller(make_data, loss):
     data = make_data(np.array(states), np.array(targets), np.repeat(np.arange(40), 15))
     transitions = build_transitions(data, np.zeros(600, np.float32))
     config = TrainConfig(
-        data.path, data.path, learner="bc", bc_loss=loss, hidden=(32, 32), updates=800, learning_rate=3e-3
+        data.path, data.path, learner="bc", bc=BCSettings(loss), hidden=(32, 32), updates=800, learning_rate=3e-3
     )
     learner = make_learner(config, data, transitions, "")
     generator = torch.Generator().manual_seed(0)

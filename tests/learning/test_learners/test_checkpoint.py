@@ -8,14 +8,16 @@ import torch
 from sealegs_contract.errors import LearningError
 from sealegs_learning.checkpoint import find_checkpoint, load_checkpoint, load_policy, record_evaluation
 from sealegs_learning.config import TrainConfig
-from sealegs_learning.train import read_curve, train
+from sealegs_learning.learners.settings import IQLSettings
+from sealegs_learning.run import read_curve
+from sealegs_learning.train import train
 
 
 @pytest.fixture
 def config(point_world, tmp_path):
     return TrainConfig(
-        point_world.path,
         tmp_path / "run",
+        point_world.path,
         reward="constant",
         updates=60,
         hidden=(16, 16),
@@ -136,21 +138,23 @@ def test_a_kill_between_the_two_renames_leaves_the_old_checkpoint(point_world, c
     folder.rename(folder.with_name("checkpoint.old"))
     assert load_policy(config.out).task == "point"
     report = train(replace(config, resume=True), dataset=point_world)
-    assert report.updates == 60
+    assert report.done == 60
 
 
 def test_resume_refuses_another_run(point_world, config, goal_reward):
     train(config, dataset=point_world)
-    with pytest.raises(LearningError, match=r"config \(tau\)"):
-        train(replace(config, resume=True, tau=0.8), dataset=point_world)
+    with pytest.raises(LearningError, match=r"config \(iql.tau\)"):
+        train(replace(config, resume=True, iql=IQLSettings(tau=0.8)), dataset=point_world)
     point_world.action[0] += 0.01
     with pytest.raises(LearningError, match="dataset_fingerprint"):
         train(replace(config, resume=True), dataset=point_world)
 
 
 def test_bad_settings_are_refused(point_world, config):
-    for change in ({"gamma": 1.0}, {"updates": 0}, {"tau": 1.5}, {"hidden": ()}):
-        with pytest.raises(LearningError, match=next(iter(change))):
+    iql = {"iql.gamma": IQLSettings(gamma=1.0), "iql.tau": IQLSettings(tau=1.5)}
+    changes = {"updates": {"updates": 0}, "hidden": {"hidden": ()}} | {k: {"iql": v} for k, v in iql.items()}
+    for name, change in changes.items():
+        with pytest.raises(LearningError, match=name):
             train(replace(config, **change), dataset=point_world)
 
 

@@ -9,8 +9,9 @@ from sealegs_contract.errors import LearningError
 from sealegs_learning.config import TrainConfig
 from sealegs_learning.evaluate import evaluate, film
 from sealegs_learning.rollouts import roll_out
+from sealegs_learning.run import read_curve
 from sealegs_learning.statistics import wilson_interval
-from sealegs_learning.train import read_curve, train
+from sealegs_learning.train import train
 from sealegs_sim.env import SealegsEnv
 from sealegs_sim.policies import make_policy
 
@@ -124,7 +125,7 @@ def test_the_verb_evaluates_records_and_compares(reach_run, tmp_path, capsys):
         (["evaluate", "--policy", "/nowhere"], "no checkpoint at /nowhere"),
         (["train", "--dataset", "/nowhere", "--out", "/tmp/never"], "/nowhere"),
         (["reward", "--dataset", "/nowhere", "--labels", "x", "--name", "y"], "/nowhere"),
-        (["train", "--dataset", "/nowhere", "--out", "/tmp/never", "--gamma", "1.5"], "gamma must be in [0, 1)"),
+        (["train", "--dataset", "/nowhere", "--out", "/tmp/never", "--iql.gamma", "1.5"], "gamma must be in [0, 1)"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys):

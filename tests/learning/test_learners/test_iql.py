@@ -10,15 +10,15 @@ from sealegs_learning.config import TrainConfig
 from sealegs_learning.learners.base import cosine_rate
 from sealegs_learning.learners.iql import (
     IQL,
-    IQLSettings,
     advantage_weight,
     critic_loss,
     expectile_loss,
     td_target,
     weighted_likelihood_loss,
 )
+from sealegs_learning.learners.settings import IQLSettings
 from sealegs_learning.networks import Policy, StackedPerceptron
-from sealegs_learning.train import make_learner
+from sealegs_learning.offline import make_learner
 from sealegs_learning.transitions import build_transitions, standardised
 
 T = torch.tensor
@@ -86,7 +86,7 @@ def plain_networks(learner: IQL) -> dict[str, nn.Module]:
     return nets
 
 
-def plain_iql_step(nets, optimizers, batch, c: IQLSettings, done: int, total: int) -> None:
+def plain_iql_step(nets, optimizers, batch, c: IQLSettings, rate: float, done: int, total: int) -> None:
     """The paper's box with a separate Adam and a separate backward for each network."""
     s, a, r, s_next = batch
     sa = torch.cat([s, a], 1)
@@ -101,7 +101,7 @@ def plain_iql_step(nets, optimizers, batch, c: IQLSettings, done: int, total: in
     policy: Policy = nets["policy"]
     normal = torch.distributions.Normal(policy.mean_action(s), policy.log_std.clamp(-5, 2).exp())
     losses["policy"] = -(weight * normal.log_prob(a).sum(-1)).mean()
-    optimizers["policy"].param_groups[0]["lr"] = c.learning_rate * 0.5 * (1 + math.cos(math.pi * done / total))
+    optimizers["policy"].param_groups[0]["lr"] = rate * 0.5 * (1 + math.cos(math.pi * done / total))
     for name, loss in losses.items():
         optimizers[name].zero_grad()
         loss.backward()
@@ -125,7 +125,7 @@ def test_updates_equal_a_plain_implementation(point_world, goal_reward):
     for done in range(20):
         batch = transitions.sample(generator, 64)
         learner.update(batch)
-        plain_iql_step(nets, optimizers, batch, learner.settings, done, 50)
+        plain_iql_step(nets, optimizers, batch, learner.settings, 1e-3, done, 50)
     x = transitions.packed[:100, :2]
     sa = transitions.packed[:100, :4]
     torch.testing.assert_close(learner.value(x), nets["value"](x), atol=1e-4, rtol=1e-3)
@@ -138,7 +138,7 @@ def test_updates_equal_a_plain_implementation(point_world, goal_reward):
 
 def test_the_target_network_is_never_trained(point_world, goal_reward):
     transitions = build_transitions(point_world, goal_reward(point_world.state))
-    config = TrainConfig(point_world.path, point_world.path, hidden=(16, 16), updates=5, polyak=1e-9)
+    config = TrainConfig(point_world.path, point_world.path, hidden=(16, 16), updates=5, iql=IQLSettings(polyak=1e-9))
     learner = make_learner(config, point_world, transitions, "")
     before = copy.deepcopy(learner.target_q.state_dict())
     for _ in range(5):
@@ -154,7 +154,12 @@ def test_iql_finds_the_goal_in_random_data_and_constant_reward_does_not(point_wo
     for name, reward in (("true", goal_reward(point_world.state)), ("constant", np.zeros(1200, np.float32))):
         transitions = build_transitions(point_world, standardised(reward))
         config = TrainConfig(
-            point_world.path, point_world.path, hidden=(32, 32), updates=800, learning_rate=2e-3, gamma=0.9
+            point_world.path,
+            point_world.path,
+            hidden=(32, 32),
+            updates=800,
+            learning_rate=2e-3,
+            iql=IQLSettings(gamma=0.9),
         )
         learner = make_learner(config, point_world, transitions, "")
         generator = torch.Generator().manual_seed(1)

@@ -1,0 +1,123 @@
+"""Learning from a dataset: gradient updates on seeded batches of its transitions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sealegs_contract.errors import LearningError
+from sealegs_learning.config import TrainConfig
+from sealegs_learning.learners.base import Learner
+from sealegs_learning.learners.bc import BC
+from sealegs_learning.learners.iql import IQL
+from sealegs_learning.networks import GaussianActor, Policy
+from sealegs_learning.reward.sidecar import Reward, RewardDataset, describe_reward, read_reward
+from sealegs_learning.transitions import (
+    LoggedData,
+    Transitions,
+    build_transitions,
+    return_range_scaled,
+    standardised,
+)
+
+
+class TrainingData(LoggedData, RewardDataset, Protocol):
+    """A dataset with rows, episodes and reward sidecars."""
+
+
+class OfflineSession:
+    """A learner and its transitions; counts gradient updates."""
+
+    unit = "update"
+
+    def __init__(
+        self, learner: Learner, transitions: Transitions, config: TrainConfig, about: Mapping[str, Any]
+    ) -> None:
+        self.learner, self.transitions, self.about = learner, transitions, about
+        self.batch_size, self.total = config.batch_size, config.updates
+        self.batches = torch.Generator().manual_seed(config.seed + 1)
+
+    @property
+    def done(self) -> int:
+        """Gradient updates done."""
+        return self.learner.done
+
+    @property
+    def policy(self) -> GaussianActor:
+        """What is learned."""
+        return self.learner.policy
+
+    def advance(self, until: int) -> dict[str, float]:
+        """Update until `until` updates are done; the metrics of the last one."""
+        metrics: dict[str, Tensor] = {}
+        while self.learner.done < until:
+            metrics = self.learner.update(self.transitions.sample(self.batches, self.batch_size))
+        return {name: float(value) for name, value in metrics.items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The learner's state and the generator of the batches."""
+        return self.learner.tensors() | {"batches.generator": self.batches.get_state()}
+
+    def load_tensors(self, state: Mapping[str, Tensor], done: int) -> None:
+        """Inverse of `tensors`."""
+        self.learner.load_tensors(state, done)
+        self.batches.set_state(state["batches.generator"])
+
+
+def offline_session(config: TrainConfig, dataset: TrainingData | None = None) -> OfflineSession:
+    """The learner of `config` on `dataset`, which is read from `config.dataset` if not given.
+
+    Raises LearningError on unusable data or an unknown reward.
+    """
+    data: Any = dataset if dataset is not None else _open(config)
+    reward_name = "constant" if config.learner == "bc" else config.reward
+    transitions = build_transitions(data, scaled_reward(config, read_reward(data, reward_name), data))
+    tasks = sorted({episode.task for episode in data.episodes})
+    learner = make_learner(config, data, transitions, tasks[0] if len(tasks) == 1 else "")
+    reward = describe_reward(data, reward_name) if config.learner != "bc" else {"name": "none"}
+    about = {
+        "dataset_fingerprint": data.fingerprint,
+        "reward": {k: reward[k] for k in ("name", "parquet_sha256", "labels", "held_out_accuracy") if k in reward},
+        "transitions": len(transitions),
+    }
+    return OfflineSession(learner, transitions, config, about)
+
+
+def scaled_reward(config: TrainConfig, reward: Reward, data: LoggedData) -> np.ndarray:
+    """The row rewards (N,) that the learner sees: pessimistic by the spread if asked, then normalised."""
+    pessimistic = reward.mean - config.spread_penalty * reward.spread
+    match config.reward_normalisation:
+        case "standardise":
+            return standardised(pessimistic, config.reward_scale)
+        case "return-range":
+            return return_range_scaled(pessimistic, data.episode_index, 1000.0 * config.reward_scale)
+        case _:
+            return (pessimistic * config.reward_scale).astype(np.float32)
+
+
+def make_learner(config: TrainConfig, data: LoggedData, transitions: Transitions, task: str) -> Learner:
+    """The learner of a robot's policy with its first weights, which `config.seed` decides."""
+    generator = torch.Generator().manual_seed(config.seed)
+    policy = Policy(
+        data.robot, data.observation_spec, data.action_spec, transitions.normalizer, config.hidden, generator, task
+    )
+    return learner_of(policy, config, generator)
+
+
+def learner_of(policy: GaussianActor, config: TrainConfig, generator: torch.Generator) -> Learner:
+    """The learner that `config` names, around `policy`; `generator` draws the first weights of its other networks."""
+    if config.learner == "bc":
+        return BC(policy, config.bc, config.learning_rate, config.updates)
+    return IQL(policy, config.iql, config.learning_rate, config.updates, generator)
+
+
+def _open(config: TrainConfig) -> Any:
+    from sealegs_learning.data.dataset import Dataset
+
+    if config.dataset is None:
+        raise LearningError(f"learner {config.learner} learns from data: give --dataset")
+    return Dataset.open(config.dataset)

@@ -1,0 +1,241 @@
+"""A training run and its folder, whatever the learner: learning curve, checkpoints, evaluation, early stop, resume.
+
+OUT/checkpoint/ is the newest checkpoint, OUT/best/ the policy of the best evaluation, OUT/train.jsonl the learning
+curve (one JSON object a line). A run that was killed, however hard, goes on from its checkpoint with `resume`, and
+ends with the very weights that an uninterrupted run has.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from sealegs_contract.errors import LearningError
+from sealegs_learning.checkpoint import POLICY_PREFIX, describe_policy, load_checkpoint, save_checkpoint
+from sealegs_learning.config import TrainConfig, decisive
+from sealegs_learning.early_stop import is_best, stop_reason
+from sealegs_learning.files import replaced_file, settled
+from sealegs_learning.networks import GaussianActor
+
+Progress = Callable[[int, int, Mapping[str, float]], None]
+"""Called as progress(done, total, figures) at every log line."""
+
+
+class Session(Protocol):
+    """What learns: a learner with its source of batches, counted in units: gradient updates, or environment steps."""
+
+    unit: str
+    total: int
+    about: Mapping[str, Any]
+    """What the weights come from (`dataset_fingerprint`, `reward`, ...): a resume refuses a checkpoint of another."""
+
+    @property
+    def done(self) -> int:
+        """Units done."""
+        ...
+
+    @property
+    def policy(self) -> GaussianActor:
+        """What is learned."""
+        ...
+
+    def advance(self, until: int) -> Mapping[str, float]:
+        """Learn until at least `until` units are done; figures of the last update."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All state that a bit-exact resume needs; the policy's under `networks.policy.`."""
+        ...
+
+    def load_tensors(self, state: Mapping[str, Tensor], done: int) -> None:
+        """Inverse of `tensors`. LearningError if a name or shape does not fit."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """Where the policy lies and what the run cost. `seconds` counts every call, without evaluations; the speed is of
+    this call. `stopped` says why the run ended before its total; empty if it did not.
+    """
+
+    checkpoint: Path
+    unit: str
+    done: int
+    seconds: float
+    per_second: float
+    last: Mapping[str, float]
+    stopped: str = ""
+
+
+class Run:
+    """The loop around a session, and its files."""
+
+    def __init__(self, config: TrainConfig, session: Session, progress: Progress | None = None) -> None:
+        self.config, self.session, self.progress = config, session, progress
+        self.folder, self.best = config.out / "checkpoint", config.out / "best"
+        self.curve = config.out / "train.jsonl"
+        self.seconds = 0.0
+        self.last: dict[str, float] = {}
+        self.rows: list[dict[str, Any]] = []
+
+    def go(self) -> TrainReport:
+        """Learn to the end or to the early stop."""
+        session = self.session
+        if self.config.resume:
+            self._resume()
+        self._open_folder()
+        board = _tensorboard(self.config, session.done)
+        first, seconds = session.done, self.seconds
+        try:
+            while session.done < session.total and not self._stopped():
+                self._block(board)
+        finally:
+            if board is not None:
+                board.close()
+        speed = (session.done - first) / max(self.seconds - seconds, 1e-9)
+        return TrainReport(self.folder, session.unit, session.done, self.seconds, speed, self.last, self._stopped())
+
+    def _block(self, board: Any) -> None:
+        """Learn up to the next event, and do what is due then."""
+        config, session = self.config, self.session
+        before, started = session.done, time.perf_counter()
+        periods = [period for period in (config.log_every, config.checkpoint_every, config.evaluate_every) if period]
+        until = min([session.total, *((before // period + 1) * period for period in periods)])
+        figures = dict(session.advance(until))
+        self.seconds += time.perf_counter() - started
+        evaluates = self._due(config.evaluate_every, before)
+        if evaluates or self._due(config.log_every, before):
+            self._check(figures)
+            if evaluates:
+                figures |= self._evaluate(figures)
+            self._log(figures, board)
+        if self._due(config.checkpoint_every, before) or self._stopped():
+            self._save(self.folder, session.tensors())
+
+    def _due(self, period: int, before: int) -> bool:
+        """Whether a multiple of `period` (0: never) or the end lies in (before, done]."""
+        done = self.session.done
+        return period > 0 and (done >= self.session.total or done // period > before // period)
+
+    def _stopped(self) -> str:
+        return stop_reason(self.rows, self.config.stop_success, self.config.patience)
+
+    def _check(self, figures: Mapping[str, float]) -> None:
+        if not all(math.isfinite(value) for value in figures.values()):
+            where = f"{self.session.unit} {self.session.done}"
+            raise LearningError(f"training diverged at {where}: {dict(figures)}; lower the learning rate")
+
+    def _log(self, figures: dict[str, float], board: Any) -> None:
+        self.last = figures
+        row = {self.session.unit: self.session.done, "seconds": round(self.seconds, 3), **figures}
+        self.rows.append(row)
+        with self.curve.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row) + "\n")
+        if board is not None:
+            for name, value in figures.items():
+                board.add_scalar(name, value, self.session.done)
+        if self.progress is not None:
+            self.progress(self.session.done, self.session.total, figures)
+
+    def _evaluate(self, figures: Mapping[str, float]) -> dict[str, float]:
+        """Success, progress and return in simulation; the best policy so far is kept in OUT/best."""
+        from sealegs_learning.evaluate import evaluate
+
+        policy, task = self.session.policy, self.config.task or self.session.policy.task
+        if not task:
+            raise LearningError("evaluation while training needs one simulated task: give --task, or evaluate_every 0")
+        result = evaluate(policy, task, self.config.evaluate_episodes, self.config.evaluate_seed)
+        found = result.figures()
+        if is_best(self.rows, found):
+            weights = {k: v for k, v in self.session.tensors().items() if k.startswith(POLICY_PREFIX)}
+            self._save(self.best, weights, {**figures, **found})
+        return found
+
+    def _save(self, folder: Path, tensors: Mapping[str, Tensor], figures: Mapping[str, float] | None = None) -> None:
+        session = self.session
+        description = {
+            "config": decisive(self.config),
+            **session.about,
+            "unit": session.unit,
+            "update": session.done,
+            "seconds": self.seconds,
+            "stopped": self._stopped(),
+            "metrics": {"training": dict(self.last if figures is None else figures)},
+            "policy": describe_policy(session.policy),
+        }
+        save_checkpoint(folder, description, tensors)
+
+    def _open_folder(self) -> None:
+        """Keep the curve up to the checkpoint; without one, clear what an earlier training left beside it."""
+        config, done = self.config, self.session.done
+        config.out.mkdir(parents=True, exist_ok=True)
+        self.rows = [row for row in read_curve(self.curve) if row[self.session.unit] <= done] if done else []
+        with replaced_file(self.curve) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
+        if not done:
+            shutil.rmtree(self.best, ignore_errors=True)
+            shutil.rmtree(config.out / "tensorboard", ignore_errors=True)
+
+    def _resume(self) -> None:
+        """Load the state of `config.out`, if there is one, after checking that it is of the same run."""
+        config, about = self.config, {"config": decisive(self.config), **self.session.about}
+        folder = settled(self.folder)
+        if not folder.exists():
+            return
+        checkpoint = load_checkpoint(folder)
+        for key, now in about.items():
+            then = checkpoint.description.get(key)
+            if then != now:
+                if isinstance(then, dict) and isinstance(now, dict):
+                    key = f"{key} ({', '.join(_differing(then, now))})"
+                raise LearningError(
+                    f"cannot resume {config.out}: its {key} differs from this run's; start a new folder"
+                )
+        self.session.load_tensors(checkpoint.tensors, checkpoint.update)
+        self.seconds = float(checkpoint.description.get("seconds", 0.0))
+        self.last = dict(checkpoint.description["metrics"]["training"])
+
+
+def _differing(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of the settings that differ."""
+    names: list[str] = []
+    for key in sorted(then.keys() | now.keys()):
+        a, b = then.get(key), now.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            names += _differing(a, b, f"{prefix}{key}.")
+        elif a != b:
+            names.append(f"{prefix}{key}")
+    return names
+
+
+def read_curve(path: Path) -> list[dict[str, Any]]:
+    """Rows of a train.jsonl; a last line that a kill cut off is left out."""
+    rows: list[dict[str, Any]] = []
+    if not path.is_file():
+        return rows
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise LearningError(f"{path}:{number} is not JSON: {error}") from error
+    return rows
+
+
+def _tensorboard(config: TrainConfig, done: int) -> Any:
+    """A writer that drops what a killed run wrote beyond its checkpoint; None if not asked for."""
+    if not config.tensorboard:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    folder = str(config.out / "tensorboard")
+    return SummaryWriter(folder, purge_step=done + 1 if done else None)  # type: ignore[no-untyped-call]
