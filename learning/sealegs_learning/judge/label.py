@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sealegs_contract.errors import JudgeError
-from sealegs_learning.judge.accuracy import Accuracy, by_bins, clustered_interval, count, masks
+from sealegs_learning.judge.accuracy import Answers
 from sealegs_learning.judge.ask import ask_pairs
 from sealegs_learning.judge.base import Frame, Judge, Pair, Preference
 from sealegs_learning.judge.labels import LabelledDataset, Labels, checked_name, labels_folder, write_labels
@@ -22,7 +22,6 @@ from sealegs_learning.judge.truth import StateDataset, true_progress
 
 PROBE_PAIRS = 100
 BLOCK_PAIRS = 2000
-CLEARLY_APART = 0.1
 
 OnProgress = Callable[[int, int], None]
 
@@ -140,19 +139,8 @@ def label_accuracy(dataset: StateDataset, labels: Labels) -> dict[str, Any] | No
     difference = progress[labels.index_b] - progress[labels.index_a]
     starts = np.array([episode.start for episode in dataset.episodes])
     episode_a, episode_b = (np.searchsorted(starts, rows, side="right") for rows in (labels.index_a, labels.index_b))
-
-    def row(accuracy: Accuracy) -> dict[str, Any]:
-        _, labelled, correct = masks(
-            difference, labels.probability_b_better, labels.abstain, accuracy.low, accuracy.high
-        )
-        if not labelled.any():
-            return accuracy.row()
-        interval = clustered_interval(correct[labelled], episode_a[labelled], episode_b[labelled])
-        return accuracy.row() | {"interval": list(interval)}
-
-    bins = by_bins(difference, labels.probability_b_better, labels.abstain)
-    apart = count(difference, labels.probability_b_better, labels.abstain, CLEARLY_APART)
-    return {"clearly_apart": row(apart), "bins": [row(b) for b in bins]}
+    answers = Answers(difference, labels.probability_b_better, labels.abstain, episode_a, episode_b)
+    return {"clearly_apart": answers.clearly_apart.row(), "bins": [b.row() for b in answers.bins]}
 
 
 def _blocks(rows: NDArray) -> list[NDArray]:

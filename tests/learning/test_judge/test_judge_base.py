@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from sealegs_contract.errors import JudgeError
 from sealegs_learning.judge import prompts
-from sealegs_learning.judge.accuracy import by_bins, count
 from sealegs_learning.judge.base import Preference, Provenance, abstention, combine_orders
 from sealegs_learning.judge.oracle import CURVES, ErrorCurve, OracleJudge, find_curve
 from sealegs_learning.judge.pairs import Span, draw_pairs
@@ -124,20 +123,6 @@ def test_votes():
     assert decided.probability_b_better == pytest.approx(2 / 3)
     assert vote([Preference(1.0), Preference(0.0)], Provenance()).status == "tie"
     assert vote([abstention("malformed"), abstention("malformed"), Preference(1.0)], Provenance()).status == "malformed"
-
-
-def test_accuracy_by_hand():
-    difference = np.array([0.05, 0.15, -0.15, 0.15, 0.95, 0.0])
-    probability = np.array([0.9, 0.9, 0.9, 0.5, 0.9, 0.9])
-    abstain = np.array([False, False, False, True, False, False])
-    bins = by_bins(difference, probability, abstain)
-    assert (bins[0].pairs, bins[0].labelled, bins[0].correct) == (1, 1, 1)
-    assert (bins[1].pairs, bins[1].labelled, bins[1].correct) == (3, 2, 1)
-    assert bins[9].correct == 1
-    assert sum(b.pairs for b in bins) == 5
-    apart = count(difference, probability, abstain, 0.1)
-    assert apart.accuracy == pytest.approx(2 / 3)
-    assert apart.row()["interval"] == list(apart.interval)
 
 
 def test_the_oracle_errs_as_its_curve_says():

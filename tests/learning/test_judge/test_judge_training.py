@@ -14,6 +14,7 @@ from sealegs_contract.errors import JudgeError
 from sealegs_learning.judge.embedded_judge import EmbeddedJudge
 from sealegs_learning.judge.training.frames import SEED_BASE, FrameRequest, choose_frames, frames
 from sealegs_learning.judge.training.train import JudgeTrainConfig, quick, schedule, train_judge
+from sealegs_learning.statistics import wilson_interval
 
 REQUEST = FrameRequest("drawer", "train", 2, 4, ("front", "training_camera"))
 TINY = replace(
@@ -136,6 +137,11 @@ def test_evaluation_writes_claims_that_are_computed(work, capsys):
         r for r in results["rows"] if (r["mode"], r["suite"], r["range"]) == ("forced", "episodes", "clearly_apart")
     ]
     assert rows[0]["correct"] / rows[0]["pairs"] == pytest.approx(claim["value"])
+    assert claim["interval"] == rows[0]["right_interval"]
+    pairs_alone = wilson_interval(rows[0]["correct"], rows[0]["pairs"])
+    low, high = claim["interval"]
+    assert low <= pairs_alone.low
+    assert high >= pairs_alone.high
     bins = [r for r in results["rows"] if (r["mode"], r["suite"], r["range"]) == ("forced", "episodes", "bin")]
     assert len(bins) == 10
     assert sum(r["pairs"] for r in bins[1:]) == rows[0]["pairs"]

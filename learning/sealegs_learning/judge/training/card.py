@@ -77,12 +77,10 @@ def _table(rows: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> str:
 
 
 def _cell(row: Mapping[str, Any]) -> str:
-    from sealegs_learning.statistics import wilson_interval
-
     if not row["pairs"]:
         return "-"
-    low, high = wilson_interval(row["correct"], row["pairs"])
-    return f"{row['correct'] / row['pairs']:.3f} [{low:.3f}, {high:.3f}]"
+    low, high = row["right_interval"]
+    return f"{row['right']:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sealegs_contract.errors import JudgeError
-from sealegs_learning.judge.accuracy import Accuracy, by_bins, count
+from sealegs_learning.judge.accuracy import Answers
 from sealegs_learning.judge.ask import ask_pairs
 from sealegs_learning.judge.base import Frame, Judge
 from sealegs_learning.judge.ledger import Ledger
@@ -19,7 +19,6 @@ from sealegs_learning.judge.pairs import Span, draw_pairs
 from sealegs_learning.judge.training.frames import FrameRequest, FrameSet, View, block_count, frames
 from sealegs_learning.judge.training.sentences import HELD_OUT, HELD_OUT_NOT_OURS
 
-CLEARLY_APART = 0.1
 VIEWS: tuple[View, ...] = ("front", "looks", "held_out_camera")
 SUITES: dict[str, tuple[View, bool]] = {
     # suite: (view of the frames, whether held-out sentences are used)
@@ -43,24 +42,16 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """One suite and task: the answers to all pairs. `difference` (n,) is true progress b - a."""
+    """One suite and task: the answers to all pairs."""
 
     suite: str
     task: str
-    difference: NDArray[np.float64]
-    probability_b_better: NDArray[np.float64]
-    abstain: NDArray[np.bool_]
-
-    @property
-    def clearly_apart(self) -> Accuracy:
-        """Pairs whose true progress differs by more than 0.1."""
-        return count(self.difference, self.probability_b_better, self.abstain, CLEARLY_APART)
+    answers: Answers
 
     def rows(self, mode: str) -> list[dict[str, Any]]:
         """Rows of the results file: clearly apart, then bin by bin."""
         head = {"mode": mode, "suite": self.suite, "task": self.task}
-        bins = by_bins(self.difference, self.probability_b_better, self.abstain)
-        parts = [("clearly_apart", self.clearly_apart), *(("bin", b) for b in bins)]
+        parts = [("clearly_apart", self.answers.clearly_apart), *(("bin", b) for b in self.answers.bins)]
         return [head | {"range": kind} | accuracy.row() for kind, accuracy in parts]
 
 
@@ -95,8 +86,9 @@ def evaluate_suite(
             continue
         probability[dealt], status = ask_pairs(judge, ledger, sentence, pairs)
         abstain[dealt] = [s != "ok" for s in status]
-    difference = (shot.progress[rows[:, 1]] - shot.progress[rows[:, 0]]).astype(np.float64)
-    return SuiteResult(suite, task, difference, probability, abstain)
+    a, b = rows.T
+    difference = (shot.progress[b] - shot.progress[a]).astype(np.float64)
+    return SuiteResult(suite, task, Answers(difference, probability, abstain, shot.episode[a], shot.episode[b]))
 
 
 def request(task: str, config: EvaluateConfig) -> FrameRequest:

@@ -60,9 +60,9 @@ def _claims(results: Sequence[SuiteResult]) -> list[Claim]:
     return [
         Claim(
             f"held-out episodes, task {r.task}: share of pairs judged right where true progress differs by > 0.1",
-            r.clearly_apart.correct / max(1, r.clearly_apart.pairs),
+            r.answers.clearly_apart.right or 0.0,
             TARGET,
-            r.clearly_apart.interval,
+            r.answers.clearly_apart.right_interval,
         )
         for r in results
         if r.suite == "episodes"
@@ -79,8 +79,8 @@ def write_results(outcome: Outcome, name: str, folder: Path) -> Path:
         "pairs_per_task_and_suite": outcome.config.pairs,
         "sentences_right": right,
         "sentences": [dict(row) for row in outcome.sentences],
-        "note": "forced: the judge must decide every pair; shipped: it abstains where it is not sure. Pairs share "
-        "episodes, so Wilson intervals (which take pairs as independent) are narrower than episodes would give.",
+        "note": "forced: the judge must decide every pair; shipped: it abstains where it is not sure. Intervals are "
+        "95%, bootstrapped over episodes, since pairs share them; never narrower than Wilson's for independent pairs.",
     }
     path = folder / f"{name}.json"
     results = Results(
@@ -92,11 +92,9 @@ def write_results(outcome: Outcome, name: str, folder: Path) -> Path:
 
 
 def draw(outcome: Outcome, path: Path) -> None:
-    """Accuracy by bin of true-progress difference, one panel a suite, one line a task; bars are Wilson intervals."""
+    """Accuracy by bin of true-progress difference, one panel a suite, one line a task; bars are 95% intervals."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-
-    from sealegs_learning.judge.accuracy import by_bins
 
     first = next(iter(outcome.results.values()))
     suites = [suite for suite in SUITES if any(r.suite == suite for r in first)]
@@ -105,7 +103,7 @@ def draw(outcome: Outcome, path: Path) -> None:
     for k, suite in enumerate(suites):
         axes = figure.add_subplot(1, len(suites), k + 1)
         for shift, r in enumerate(r for r in first if r.suite == suite):
-            bins = [b for b in by_bins(r.difference, r.probability_b_better, r.abstain) if b.labelled]
+            bins = [b for b in r.answers.bins if b.labelled]
             middle = [(b.low + b.high) / 2 + 0.012 * (shift - 1) for b in bins]
             share = [b.correct / b.labelled for b in bins]
             below = [s - b.interval.low for s, b in zip(share, bins, strict=True)]
