@@ -37,7 +37,7 @@ class StartRanges:
     cube_radius_m: tuple[float, float] = (0.155, 0.185)
     cube_azimuth_rad: tuple[float, float] = (-0.35, 0.5)
     push_distance_m: tuple[float, float] = (0.07, 0.10)
-    push_turn_rad: tuple[float, float] = (-0.45, 0.45)
+    push_turn_rad: tuple[float, float] = (-0.2, 0.2)
     handle_radius_m: tuple[float, float] = (0.210, 0.240)
     handle_azimuth_rad: tuple[float, float] = (-0.3, 0.5)
 
@@ -76,7 +76,7 @@ def sample_start(scene: Scene, rng: np.random.Generator, ranges: StartRanges = D
             cube = polar(rng.uniform(*ranges.cube_radius_m), azimuth, CUBE_HALF_M)
             way, turn = rng.uniform(*ranges.push_distance_m), azimuth + rng.uniform(*ranges.push_turn_rad)
             at = scene.joint_address("cube")
-            qpos[at : at + 7] = np.concatenate([cube, yaw_quaternion(azimuth + rng.uniform(-0.4, 0.4))])
+            qpos[at : at + 7] = np.concatenate([cube, yaw_quaternion(azimuth + rng.uniform(-0.15, 0.15))])
             position = cube + way * np.array([np.cos(turn), np.sin(turn), 0.0])
             position[2] = 0.0
         case _:

@@ -31,14 +31,19 @@ def test_push_by_hand() -> None:
     behind = push_contact_point(cube, target)
     assert behind == pytest.approx([0.168, 0.0, 0.018])
     fields = {"cube.object_position": cube, "target.object_position": target, "gripper.object_position": behind}
-    # Full approach; 8 cm remain, of which 6 cm lie beyond the tolerance of 2 cm, in a span of 12 cm.
-    assert push_progress(fields) == pytest.approx(0.3 + 0.7 * 0.5)
+    # Full approach; 8 cm remain, of which 7 cm lie beyond the middle's 1 cm, in a span of 12 cm.
+    assert push_progress(fields) == pytest.approx(0.3 + 0.7 * 5 / 12)
     assert push_progress(fields | {"gripper.object_position": behind + at(0.0, 0.0, 0.12)}) == pytest.approx(
-        0.3 * math.exp(-1.0) + 0.35
+        0.3 * math.exp(-1.0) + 0.7 * 5 / 12
     )
-    done = fields | {"cube.object_position": at(0.27, 0.015, 0.018), "gripper.object_position": at(0.0, 0.0, 0.3)}
+    away = fields | {"gripper.object_position": at(0.0, 0.0, 0.3)}
+    done = away | {"cube.object_position": at(0.275, 0.006, 0.018)}
     assert push_progress(done) == 1.0
     assert TASKS["push"].achieved(done)
+    edge = away | {"cube.object_position": at(0.26, 0.015, 0.018)}  # 2.5 cm off: achieved, with some way to go
+    assert 0.6 < push_progress(edge) < 1.0
+    assert TASKS["push"].achieved(edge)
+    assert not TASKS["push"].achieved(away | {"cube.object_position": at(0.246, 0.015, 0.018)})
 
 
 def test_drawer_by_hand() -> None:

@@ -52,7 +52,7 @@ ARMS: tuple[Arm, ...] = (
 
 def full_settings(task: str, seed: int) -> DemoSettings:
     """At most 15 minutes on 2 cores."""
-    return DemoSettings(task, seed, False, 300, 5, 3000, 60, 20_000, 100, 20, 5)
+    return DemoSettings(task, seed, False, 400, 5, 3000, 60, 20_000, 100, 20, 5)
 
 
 def quick_settings(task: str, seed: int) -> DemoSettings:

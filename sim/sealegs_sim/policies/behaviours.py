@@ -121,8 +121,12 @@ class MixedConfig:
     finishers: tuple[str, ...] = ("competent",)
 
 
-# Reaching takes half a second, so its operators must let go earlier and more surely for most episodes to fail.
-MIXED_CONFIGS = {"reach": MixedConfig(segment_s=(0.1, 0.3), late_progress=0.4, late_expert=0.05)}
+# Reaching takes half a second and the push itself hardly more, so there operators must change sooner and let go more
+# surely for most episodes to fail.
+MIXED_CONFIGS = {
+    "reach": MixedConfig(segment_s=(0.1, 0.3), late_progress=0.4, late_expert=0.05),
+    "push": MixedConfig(segment_s=(0.2, 0.5), late_expert=0.25),
+}
 
 
 class MixedPolicy:
