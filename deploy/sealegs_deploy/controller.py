@@ -28,6 +28,7 @@ from sealegs_contract.robot import RobotProfile
 from sealegs_contract.sample import CommandSample, Sample
 from sealegs_deploy.bundle import VerifiedBundle
 from sealegs_deploy.manifest import Manifest, check_fits
+from sealegs_deploy.providers import ProviderChoice
 from sealegs_deploy.runtime import PolicyRuntime
 from sealegs_deploy.states import ControllerConfig, State, Transition
 from sealegs_deploy.streams import Streams
@@ -74,10 +75,17 @@ class Controller:
 
     # Configuration
 
-    def configure(self, bundle: VerifiedBundle, provider: str = "cpu", now_ns: int = 0) -> None:
-        """UNCONFIGURED -> DISARMED with a bundle made for this robot. Raises BundleError when it does not fit."""
+    def configure(
+        self, bundle: VerifiedBundle, provider: str = "cpu", now_ns: int = 0, strict_provider: bool = False
+    ) -> ProviderChoice:
+        """UNCONFIGURED -> DISARMED with a bundle made for this robot; which execution provider runs it, and why.
+
+        Raises BundleError when it does not fit, and under `strict_provider` when `provider` does not start.
+        """
         check_fits(bundle.manifest, self.robot)
-        self.configure_policy(bundle.manifest, PolicyRuntime(bundle, provider), now_ns)
+        runtime = PolicyRuntime(bundle, provider, strict_provider)
+        self.configure_policy(bundle.manifest, runtime, now_ns)
+        return runtime.choice
 
     def configure_policy(self, manifest: Manifest, policy: Policy, now_ns: int = 0) -> None:
         """As `configure`, with any policy that keeps to the manifest."""

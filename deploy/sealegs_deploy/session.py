@@ -78,9 +78,9 @@ class BoundGraph:
         self._binding.synchronize_outputs()
         np.copyto(self.output, self._device_output.numpy())
 
-    def run_batch(self, feed: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    def run_batch(self, feed: dict[str, Any]) -> NDArray[np.float32]:
         """Output (B, ...) of inputs (B, ...) by name, past the bound buffers."""
-        output: NDArray[np.float32] = self.session.run([self._output_name], dict(feed))[0]
+        output: NDArray[np.float32] = self.session.run([self._output_name], feed)[0]
         return output
 
 

@@ -280,7 +280,10 @@ def test_what_may_not_run_leaves_the_node_unconfigured_and_says_why(
         ),
         "absent": ({"policy_path": tmp_path / "absent"}, "no bundle at"),
         "empty": ({}, "policy_path is empty"),
-        "provider": ({"policy_path": bundle, "provider": "cuda"}, "available: auto, cpu"),
+        "provider": (
+            {"policy_path": bundle, "provider": "cuda", "provider_strict": True},
+            "execution provider cuda: not in this onnxruntime.*available: auto, cpu",
+        ),
         "version": ({"policy_path": bundle, "minimum_version": 2**40}, "is older than"),
     }
     nodes = {
@@ -304,6 +307,20 @@ def test_what_may_not_run_leaves_the_node_unconfigured_and_says_why(
         assert node.process.poll() is None
         assert node.stop() == 0
         assert "Traceback" not in node.log
+
+
+def test_a_provider_that_is_not_there_is_replaced_with_a_line_in_the_log(
+    start_node: Callable[..., Any], client: Any, bundle: Path
+):
+    policy = start_node("policy_node", autostart=True, policy_path=bundle, provider="tensorrt")
+    statuses = client.collect(String, "/policy_node/status", qos.LATCHED)
+    client.spin_until(lambda: statuses and json.loads(statuses[-1].data)["state"] == "disarmed", 30.0, "configured")
+    client.spin_until(lambda: "provider asked for" in policy.log, what="the line")
+    (line,) = (line for line in policy.log.splitlines() if "provider asked for" in line)
+    assert "[WARN]" in line
+    assert re.search(r"asked for: tensorrt; available: cpu; used: cpu \(tensorrt: not in .*; cuda: not in ", line), line
+    assert " on cpu; arm it" in policy.log
+    assert policy.stop() == 0
 
 
 def test_an_unknown_robot_ends_the_node_with_one_line(start_node: Callable[..., Any]):

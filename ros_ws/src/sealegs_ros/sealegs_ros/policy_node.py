@@ -65,6 +65,7 @@ class PolicyNode(LifecycleNode):
         self._robot = load_robot(text_parameter(self, "robot", "so101", "shipped robot profile, or a path to one"))
         text_parameter(self, "policy_path", "", "bundle: a folder or a .zip")
         text_parameter(self, "provider", "cpu", "onnxruntime execution provider: cpu, cuda, tensorrt or auto")
+        bool_parameter(self, "provider_strict", False, "refuse a bundle whose provider does not start, not fall back")
         text_parameter(self, "trusted_keys", "", "files with further public keys to trust, separated by ':'")
         integer_parameter(self, "minimum_version", 0, "refuse bundles with a lower version counter")
         self._autostart = bool_parameter(self, "autostart", False, "configure and activate at once, not arm")
@@ -83,7 +84,8 @@ class PolicyNode(LifecycleNode):
                 raise ControllerError("parameter policy_path is empty: give a bundle (policy_path:=FOLDER or FILE.zip)")
             minimum = int(self.get_parameter("minimum_version").value)
             bundle = load_bundle(path, [key for key in keys.split(":") if key], minimum)
-            self.controller.configure(bundle, self._text("provider"), self._now_ns())
+            strict = bool(self.get_parameter("provider_strict").value)
+            choice = self.controller.configure(bundle, self._text("provider"), self._now_ns(), strict)
         except (SealegsError, OSError) as error:
             self._operator.refuse(f"not configured: {' '.join(str(error).split())}")
             return FAILURE
@@ -94,8 +96,12 @@ class PolicyNode(LifecycleNode):
         manifest = bundle.manifest
         self.get_logger().info(
             f"policy {manifest.name} version {manifest.version}, signed by {bundle.key_id}, for {manifest.robot.name} "
-            f"at {manifest.rate_hz:g} Hz on {self._text('provider')}; arm it with {self.get_name()}/arm"
+            f"at {manifest.rate_hz:g} Hz on {choice.used}; arm it with {self.get_name()}/arm"
         )
+        if choice.fell_back:
+            self.get_logger().warning(choice.line)
+        else:
+            self.get_logger().info(choice.line)
         self._subscribe({f.object_name for f in manifest.observation.fields if f.object_name})
         return super().on_configure(state)
 
