@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from sealegs_contract.robot import RobotProfile
 from sealegs_contract.sample import CommandSample, Sample
 from sealegs_deploy.bundle import VerifiedBundle
 from sealegs_deploy.manifest import Manifest, check_fits
+from sealegs_deploy.player import Policy, PolicyPlayer
 from sealegs_deploy.providers import ProviderChoice
 from sealegs_deploy.runtime import PolicyRuntime
 from sealegs_deploy.states import ControllerConfig, State, Transition
@@ -35,14 +36,6 @@ from sealegs_deploy.streams import Streams
 from sealegs_deploy.timing import NS_PER_MS, LoopTiming
 
 KEPT_TRANSITIONS = 256
-
-
-class Policy(Protocol):
-    """What runs the graph; PolicyRuntime outside tests."""
-
-    def infer(self, observation: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Output (J,) in rad from a raw observation (D,)."""
-        ...
 
 
 class Controller:
@@ -97,11 +90,13 @@ class Controller:
                 f"command horizon {horizon_ms:g} ms is shorter than the period {manifest.timing.period_ms:g} ms"
             )
         self.manifest = manifest
-        self._policy = policy
         self._decoder = ActionDecoder(manifest.action)
         self._streams = Streams(manifest.observation, self._host_ns, self.config.silence_timeout_ms)
         self._horizon_ns = round(horizon_ms * NS_PER_MS)
-        self._budget_ns = round(manifest.timing.inference_budget_ms * NS_PER_MS)
+        budget_ns = round(manifest.timing.inference_budget_ms * NS_PER_MS)
+        self._player = PolicyPlayer(
+            policy, manifest.temporal, self._period_ns, budget_ns, self.loop_timing, self._host_ns
+        )
         self._timeout_ns = round(manifest.timing.observation_timeout_ms * NS_PER_MS)
         self._forget_motion()
         self._go(State.DISARMED, f"policy {manifest.name} version {manifest.version}", now_ns)
@@ -143,7 +138,7 @@ class Controller:
         if problem or streams.fresh_ms < self.config.resume_fresh_ms:
             detail = problem or f"streams fresh for {streams.fresh_ms:.0f} ms"
             raise ControllerError(f"cannot resume: {detail}; needed: fresh for {self.config.resume_fresh_ms:g} ms")
-        self._used_stamp = None
+        self._forget_past()
         self._go(State.ACTIVE, "resumed by the operator", now_ns)
 
     def reset_fault(self, now_ns: int) -> None:
@@ -238,18 +233,14 @@ class Controller:
         recent = self._used_stamp is not None and 4 * (stamp - self._used_stamp) < 3 * self._period_ns
         if recent or max(now_ns, stamp) <= self._command_stamp:
             return None
-        began = self._host_ns()
         try:
-            output = self._policy.infer(observation.vector)
-            elapsed = self._host_ns() - began
+            output, elapsed = self._player.output(observation, stamp)
             measured = streams.joint_position(self.robot.joint_names)
             target = self._decoder.decode(output, self._guard.position, measured)
         except (ActionError, SpecError) as error:
             self._go(State.HOLD, f"policy: {error}", now_ns)
             return None
-        self.loop_timing.inference.add(elapsed)
         self.loop_timing.observation_age.add(max(observation.oldest_ns, 0))
-        self.loop_timing.misses += int(elapsed > self._budget_ns)
         if elapsed > self._horizon_ns:
             self._go(State.HOLD, f"overrun: inference took {elapsed / NS_PER_MS:.1f} ms", now_ns)
             return None
@@ -277,8 +268,12 @@ class Controller:
         self._command_stamp = stamp_ns
         return CommandSample(stamp_ns, self.robot.joint_names, position[None].copy(), (self._horizon_ns,))
 
-    def _forget_motion(self) -> None:
+    def _forget_past(self) -> None:
         self._used_stamp = None
+        self._player.forget()
+
+    def _forget_motion(self) -> None:
+        self._forget_past()
         self._command_stamp = -1
         self._latency_from = None
 

@@ -1,4 +1,4 @@
-"""What a policy graph may be: one named input, one named output, standard operators, nothing outside the file.
+"""What a policy graph may be: the manifest's inputs and output, standard operators, nothing outside the file.
 
 onnxruntime would resolve external data against the working directory and look for custom operators in whatever was
 registered, so both are refused before a session exists.
@@ -6,13 +6,16 @@ registered, so both are refused before a session exists.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sealegs_contract.errors import BundleError
-from sealegs_deploy.manifest import GraphInfo, Manifest
+from sealegs_deploy.manifest import Manifest
 
 ALLOWED_DOMAINS = frozenset({"", "ai.onnx"})
+
+# By name: element type, and the sizes after the batch.
+Ports = dict[str, tuple[str, tuple[int, ...]]]
 
 
 def check_graph(data: bytes, manifest: Manifest) -> None:
@@ -29,26 +32,38 @@ def check_graph(data: bytes, manifest: Manifest) -> None:
         raise BundleError(f"{manifest.graph.file} is not an ONNX graph: {error}") from error
     _check_operators(model)
     _check_data(model)
-    check_ports(
-        manifest.graph,
-        {value.name: _shape(value) for value in model.graph.input},
-        {value.name: _shape(value) for value in model.graph.output},
-        manifest.observation.size,
-        manifest.action.size,
+    inputs, outputs = ports_of(manifest)
+    check_ports(manifest.graph.file, "input", {v.name: _port(v) for v in model.graph.input}, inputs)
+    check_ports(manifest.graph.file, "output", {v.name: _port(v) for v in model.graph.output}, outputs)
+
+
+def ports_of(manifest: Manifest) -> tuple[Ports, Ports]:
+    """Inputs and outputs that a bundle's graph has, by name: element type, and the sizes after the batch."""
+    observation, temporal, joints = manifest.observation, manifest.temporal, manifest.action.size
+    inputs: Ports = {manifest.graph.input: ("float32", (temporal.history * observation.size,))}
+    inputs |= {image_input(i.camera): ("uint8", (i.height, i.width, 3)) for i in observation.images}
+    moved = (joints,) if temporal.chunk == 1 else (temporal.chunk, joints)
+    return inputs, {manifest.graph.output: ("float32", moved)}
+
+
+def image_input(camera: str) -> str:
+    """Name of the graph's input for a camera's pixels."""
+    return f"image_{camera}"
+
+
+def check_ports(file: str, kind: str, found: Mapping[str, tuple[str, list[Any]]], expected: Ports) -> None:
+    """BundleError unless `found` has the names, types and sizes of `expected`; its first size, the batch, is free."""
+    fits = found.keys() == expected.keys() and all(
+        found[name][0] == dtype
+        and len(found[name][1]) == len(sizes) + 1
+        and not isinstance(found[name][1][0], int)
+        and tuple(found[name][1][1:]) == sizes
+        for name, (dtype, sizes) in expected.items()
     )
-
-
-def check_ports(
-    graph: GraphInfo, inputs: dict[str, list[Any]], outputs: dict[str, list[Any]], observed: int, moved: int
-) -> None:
-    """One input (batch, observed) and one output (batch, moved), batch being free, by name and size."""
-    for kind, ports, name, size in (
-        ("input", inputs, graph.input, observed),
-        ("output", outputs, graph.output, moved),
-    ):
-        shape = ports.get(name)
-        if len(ports) != 1 or shape is None or len(shape) != 2 or isinstance(shape[0], int) or shape[1] != size:
-            raise BundleError(f"{graph.file} has {kind}s {ports}, expected only {name!r} of shape ['batch', {size}]")
+    if not fits:
+        wanted = ", ".join(f"{name!r} {dtype} {['batch', *sizes]}" for name, (dtype, sizes) in expected.items())
+        came = ", ".join(f"{name!r} {dtype} {sizes}" for name, (dtype, sizes) in found.items()) or "none"
+        raise BundleError(f"{file} has {kind}s {came}; expected only {wanted}")
 
 
 def _check_operators(model: Any) -> None:
@@ -97,11 +112,11 @@ def _tensors(model: Any) -> Iterator[Any]:
                 yield from (sparse.values, sparse.indices)
 
 
-def _shape(value: Any) -> list[Any]:
-    """Sizes, with the name (or None) where a size is free; empty unless float32, so that no other type passes."""
+def _port(value: Any) -> tuple[str, list[Any]]:
+    """Element type, and sizes with the name (or None) where a size is free."""
     import onnx
 
     tensor = value.type.tensor_type
-    if tensor.elem_type != onnx.TensorProto.FLOAT:
-        return []
-    return [d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in tensor.shape.dim]
+    dtype = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+    sizes = [d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in tensor.shape.dim]
+    return ("float32" if dtype == "float" else dtype), sizes

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from sealegs_contract.errors import BundleError
+from sealegs_contract.errors import BundleError, available
 from sealegs_contract.robot import Finite, FrozenModel, Name, Positive, RobotProfile
 from sealegs_contract.spec import FIELD_UNITS, ActionSpec, ObservationSpec
+from sealegs_contract.temporal import TemporalSpec
 
 MANIFEST_NAME = "manifest.json"
 POLICY_NAME = "policy.onnx"
@@ -74,7 +75,11 @@ class ExportParity(FrozenModel):
 
 
 class GraphInfo(FrozenModel):
-    """The graph's only input and output: raw observation (batch, D) float32 in, output (batch, J) float32 rad out."""
+    """The graph's inputs and output; `graph.ports_of` gives their shapes.
+
+    `observation` float32 (batch, history * D), raw; `image_CAMERA` uint8 (batch, height, width, 3) for each camera of
+    the observation; out comes `action` float32 in rad, (batch, J), or (batch, chunk, J) for a chunk.
+    """
 
     file: Literal["policy.onnx"] = "policy.onnx"
     input: Literal["observation"] = "observation"
@@ -110,6 +115,7 @@ class Manifest(FrozenModel):
     rate_hz: Positive
     observation: ObservationSpec
     action: ActionSpec
+    temporal: TemporalSpec = TemporalSpec()
     graph: GraphInfo
     timing: TimingContract
     provenance: Provenance = Provenance()
@@ -161,14 +167,16 @@ def parse_manifest(data: bytes) -> Manifest:
 
 def summary(manifest: Manifest) -> dict[str, str]:
     """What a person wants to know of a bundle, as labelled lines."""
-    parity, timing, origin = manifest.parity, manifest.timing, manifest.provenance
+    parity, timing, origin, temporal = manifest.parity, manifest.timing, manifest.provenance, manifest.temporal
+    frames = f", newest {temporal.history} frames" if temporal.history > 1 else ""
+    chunk = f", {temporal.execute} of each {temporal.chunk} executed" if temporal.chunk > 1 else ""
     lines = {
         "policy": f"{manifest.name} version {manifest.version}, created {manifest.created}",
         "task": f"{origin.task or 'unknown'}: {origin.task_text or 'no sentence'}",
         "robot": f"{manifest.robot.name}, {manifest.rate_hz:g} Hz, profile {manifest.profile_digest[:12]}",
         "joints": ", ".join(manifest.joint_names),
-        "observation": f"{manifest.observation.size} values from {', '.join(manifest.observation.streams)}",
-        "action": f"{manifest.action.kind}, {manifest.action.size} values in rad",
+        "observation": f"{manifest.observation.size} values from {', '.join(manifest.observation.streams)}{frames}",
+        "action": f"{manifest.action.kind}, {manifest.action.size} values in rad{chunk}",
         "timing": f"commands hold {timing.command_horizon_ms:g} ms, streams {timing.observation_timeout_ms:g} ms",
         "export": f"differs from torch by {parity.max_abs_difference_rad:.2g} rad over {parity.inputs:,} inputs",
         "data": f"dataset {origin.dataset_fingerprint[:12] or '?'}, reward {origin.reward_fingerprint[:12] or 'none'}",
@@ -207,8 +215,13 @@ def check_fits(manifest: Manifest, robot: RobotProfile) -> None:
 
 def _check_streams(manifest: Manifest, robot: RobotProfile) -> None:
     """The observation must come from what this robot publishes, in its joints."""
-    if manifest.observation.images:
-        raise BundleError(f"bundle {manifest.name} needs camera images; this controller runs state policies only")
+    cameras = [camera.name for camera in robot.cameras]
+    for image in manifest.observation.images:
+        if image.camera not in cameras:
+            raise BundleError(
+                f"bundle {manifest.name} sees camera {image.camera}, which robot {robot.name} does not have; "
+                f"{available(cameras)}"
+            )
     measured = [field.joints for field in manifest.observation.fields if field.kind == "joint_position"]
     if not any(set(joints) == set(robot.joint_names) for joints in measured):
         raise BundleError(f"bundle {manifest.name} does not observe the position of every joint, which control needs")

@@ -20,7 +20,7 @@ class Streams:
     """Robot time is in the stamps and in `now_ns`; `host_ns` is the steady clock of this host."""
 
     def __init__(self, spec: ObservationSpec, host_ns: Callable[[], int], silence_timeout_ms: float) -> None:
-        self._assembler = ObservationAssembler(spec)
+        self._assembler = ObservationAssembler(spec, decode=True)
         self._host_ns = host_ns
         self._silence_timeout_ms = silence_timeout_ms
         self.rejected = 0
@@ -62,7 +62,9 @@ class Streams:
         if taken and isinstance(sample, JointSample):
             self.received_ns = self._host_ns() if received_ns is None else received_ns
             if held is not None and sample.stamp_ns > held:
-                self._together = tuple(s for s, at in self._stamps.items() if at == held and s != stream)
+                self._together = tuple(
+                    s for s, at in self._stamps.items() if at == held and s != stream and not s.startswith("camera/")
+                )
         if taken:
             self._stamps[stream] = sample.stamp_ns
         return taken
@@ -71,6 +73,7 @@ class Streams:
         """Streams that shared the previous joint sample's stamp, but have not yet come with the newest one.
 
         Middleware orders messages within a topic only: waiting for these makes a tick see one moment of the world.
+        Cameras are slower than the control loop, and never waited for.
         """
         return tuple(stream for stream in self._together if self._stamps[stream] < self.joint_stamp_ns)
 
@@ -99,8 +102,9 @@ class Streams:
             return f"nothing yet on {', '.join(self._assembler.missing)}"
         if observation.stale:
             ages = ", ".join(f"{s} by {observation.age_ns[s] / NS_PER_MS:.0f} ms" for s in observation.stale)
-            limit_ms = self._assembler.spec.timeout_ms
-            return f"stale: {ages} (allowed: {limit_ms:g} ms; do the clocks agree, is use_sim_time set alike?)"
+            limits = {self._assembler.spec.timeout_ns(stream) / NS_PER_MS for stream in observation.stale}
+            allowed = " or ".join(f"{limit:g}" for limit in sorted(limits))
+            return f"stale: {ages} (allowed: {allowed} ms; do the clocks agree, is use_sim_time set alike?)"
         # Robot time itself may stand still: then no stamp ever grows old.
         silent_ms = (self._host_ns() - self.received_ns) / NS_PER_MS
         return f"no joint_states for {silent_ms:.0f} ms of host time" if silent_ms > self._silence_timeout_ms else ""

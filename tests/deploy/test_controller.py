@@ -25,7 +25,7 @@ class FixedPolicy:
         self.seen: list[np.ndarray] = []
         self.before: Callable[[], None] = lambda: None
 
-    def infer(self, observation: np.ndarray) -> np.ndarray:
+    def infer(self, observation: np.ndarray, images: object) -> np.ndarray:
         self.before()
         self.seen.append(observation.copy())
         if not np.isfinite(self.output).all():

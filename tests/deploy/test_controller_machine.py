@@ -59,7 +59,7 @@ class WildPolicy:
         self.output = np.zeros(6)
         self.calls = 0
 
-    def infer(self, observation: np.ndarray) -> np.ndarray:
+    def infer(self, observation: np.ndarray, images: object) -> np.ndarray:
         self.calls += 1
         if not np.isfinite(self.output).all():
             raise ActionError("policy output is not finite")

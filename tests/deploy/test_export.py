@@ -12,7 +12,8 @@ from sealegs_contract.errors import BundleError
 from sealegs_contract.spec import ObservationField, ObservationSpec
 from sealegs_deploy import export
 from sealegs_deploy.bundle import VerifiedBundle, load_bundle
-from sealegs_deploy.export import compare, comparison_inputs, export_bundle, scaled_module, to_onnx
+from sealegs_deploy.comparison import comparison_inputs
+from sealegs_deploy.export import compare, export_bundle, scaled_module, to_onnx
 from sealegs_deploy.manifest import TimingContract
 
 
@@ -59,21 +60,21 @@ def test_the_graph_carries_the_usual_metadata_and_no_paths(bundle: VerifiedBundl
 def test_comparison_inputs_follow_the_statistics(robot, observed: ObservationSpec):
     mean = np.linspace(-1, 1, observed.size)
     deviation = np.linspace(0.1, 2.0, observed.size)
-    inputs = comparison_inputs(robot, observed, (mean, deviation))
+    inputs = comparison_inputs(robot, observed, (mean, deviation))["observation"]
     assert inputs.shape == (10_000, observed.size)
     assert inputs.dtype == np.float32
     narrow, wide = inputs[::2], inputs[1::2]
     np.testing.assert_allclose(narrow.mean(0), mean, atol=4 * deviation.max() / 5000**0.5)
     np.testing.assert_allclose(narrow.std(0), deviation, rtol=0.06)
     np.testing.assert_allclose(wide.std(0), 5.0 * deviation, rtol=0.06)
-    assert np.array_equal(inputs, comparison_inputs(robot, observed, (mean, deviation)))
+    assert np.array_equal(inputs, comparison_inputs(robot, observed, (mean, deviation))["observation"])
 
 
 def test_without_statistics_inputs_come_from_the_limits(robot):
     scaled = ObservationSpec(
         fields=(ObservationField(kind="joint_position", joints=robot.joint_names, scale=2.0, offset=0.5),)
     )
-    inputs = comparison_inputs(robot, scaled)[::2]
+    inputs = comparison_inputs(robot, scaled)["observation"][::2]
     low, high = np.array([(j.position_min_rad, j.position_max_rad) for j in robot.joints]).T
     np.testing.assert_allclose(inputs.mean(0), (low + high) + 0.5, atol=0.15)
     np.testing.assert_allclose(inputs.std(0), 2.0 * (high - low) / 12**0.5, rtol=0.06)

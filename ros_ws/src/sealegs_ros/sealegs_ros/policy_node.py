@@ -1,8 +1,8 @@
 """policy_node: a lifecycle node around the pure Controller. It loads verified bundles only, and nothing arms by itself.
 
-Topics in: joint_states, objects/NAME/pose. Out: joint_trajectory (one command a tick, stamped with its issue time and
-expiring after the horizon), ~/status (latched JSON), /diagnostics at 1 Hz. Services: ~/arm, ~/disarm, ~/resume,
-~/reset_fault (Trigger), ~/e_stop (SetBool).
+Topics in: joint_states, objects/NAME/pose, camera/NAME/image_raw/compressed. Out: joint_trajectory (one command a tick,
+stamped with its issue time and expiring after the horizon), ~/status (latched JSON), /diagnostics at 1 Hz. Services:
+~/arm, ~/disarm, ~/resume, ~/reset_fault (Trigger), ~/e_stop (SetBool).
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from typing import Any
 from geometry_msgs.msg import PoseStamped
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.logging import get_logger
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import CompressedImage, JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from sealegs_contract import topics
 from sealegs_contract.errors import ControllerError, SealegsError
 from sealegs_contract.robot import load_robot
 from sealegs_contract.sample import CommandSample, JointSample, Sample
+from sealegs_contract.spec import ObservationSpec
 from sealegs_deploy.bundle import load_bundle
 from sealegs_deploy.controller import Controller
 from sealegs_deploy.states import ControllerConfig, State
@@ -102,7 +103,7 @@ class PolicyNode(LifecycleNode):
             self.get_logger().warning(choice.line)
         else:
             self.get_logger().info(choice.line)
-        self._subscribe({f.object_name for f in manifest.observation.fields if f.object_name})
+        self._subscribe(manifest.observation)
         return super().on_configure(state)
 
     def on_activate(self, state: Any) -> TransitionCallbackReturn:
@@ -136,11 +137,13 @@ class PolicyNode(LifecycleNode):
 
     # Streams and commands
 
-    def _subscribe(self, objects: set[str]) -> None:
-        self._inputs.append(self.create_subscription(JointState, topics.JOINT_STATES, self._listener(""), qos.STREAM))
-        for name in sorted(objects):
-            topic = topics.object_pose(name)
-            self._inputs.append(self.create_subscription(PoseStamped, topic, self._listener(topic), qos.STREAM))
+    def _subscribe(self, observation: ObservationSpec) -> None:
+        wanted: list[tuple[type, str, Any]] = [(JointState, topics.JOINT_STATES, qos.STREAM)]
+        objects = sorted({field.object_name for field in observation.fields if field.object_name})
+        wanted += [(PoseStamped, topics.object_pose(name), qos.STREAM) for name in objects]
+        wanted += [(CompressedImage, topics.camera_image(image.camera), qos.IMAGE) for image in observation.images]
+        for kind, topic, quality in wanted:
+            self._inputs.append(self.create_subscription(kind, topic, self._listener(topic), quality))
 
     def _listener(self, topic: str) -> Callable[[Any], None]:
         def on_message(message: Any) -> None:
