@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
@@ -25,11 +26,12 @@ _RANGE = re.compile(rf"in \[({_NUMBER}), ({_NUMBER})\]")
 PACKAGES = ("sealegs", "torch", "mujoco", "numpy", "onnxruntime", "gymnasium")
 
 
-def target_holds(value: float, interval: Interval | None, target: str) -> bool:
+def target_holds(value: float | None, interval: Interval | None, target: str) -> bool:
     """Whether `target` holds: `>= 0.9` on the value, `low > 0` or `high <= 0.4` on the interval, `in [0.2, 0.5]`.
 
-    A value that is not a number holds nothing. LearningError on any other target.
+    A value that is unknown (None) or not a number holds nothing. LearningError on any other target.
     """
+    value = math.nan if value is None else value
     if found := _RANGE.fullmatch(target):
         return float(found[1]) <= value <= float(found[2])
     found = _COMPARISON.fullmatch(target)
@@ -50,10 +52,10 @@ def target_holds(value: float, interval: Interval | None, target: str) -> bool:
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim with its measured value and the target that it is held to."""
+    """One claim with its measured value (None: unknown) and the target that it is held to."""
 
     claim: str
-    value: float
+    value: float | None
     target: str
     interval: Interval | None = None
 
@@ -61,6 +63,12 @@ class Claim:
     def holds(self) -> bool:
         """Whether the target holds: computed, never typed."""
         return target_holds(self.value, self.interval, self.target)
+
+    def __str__(self) -> str:
+        """`success: 0.5 [0.4, 0.6] (target >= 0.9)`."""
+        value = "unknown" if self.value is None else f"{self.value:.4g}"
+        interval = f" [{self.interval.low:.4g}, {self.interval.high:.4g}]" if self.interval else ""
+        return f"{self.claim}: {value}{interval} (target {self.target})"
 
     def to_json(self) -> dict[str, Any]:
         """As the results format has it."""

@@ -10,7 +10,6 @@ from PIL import Image
 from sealegs.report.summary import (
     Arm,
     BundleSummary,
-    Claim,
     DataSummary,
     Film,
     LabelBin,
@@ -22,6 +21,8 @@ from sealegs.report.summary import (
     Summary,
     Timing,
 )
+from sealegs_learning.results import Claim
+from sealegs_learning.statistics import Interval
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ def summary(run_dir: Path) -> Summary:
             films=(Film(frames=frames, caption="episode three"),),
         ),
         claims=(
-            Claim.at_least("judge over true", 0.968, 0.9, (0.94, 0.99)),
-            Claim.at_most("p99 latency, ms", 12.5, 10.0),
+            Claim("judge over true", 0.968, ">= 0.9", Interval(0.94, 0.99)),
+            Claim("p99 latency, ms", 12.5, "<= 10"),
         ),
     )

@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from sealegs.report.summary import Arm, Claim, Film, Histogram, Strip, Summary, Timing
+from sealegs.report.summary import Arm, Film, Histogram, Strip, Summary, Timing, read_summary, write_summary
 from sealegs_contract.errors import ReportError
+from sealegs_learning.results import Claim
+from sealegs_learning.statistics import Interval
 
 
-@pytest.mark.parametrize(
-    ("claim", "holds"),
-    [
-        (Claim.at_least("a", 0.9, 0.9), True),
-        (Claim.at_least("a", 0.89, 0.9), False),
-        (Claim.at_least("a", None, 0.9), False),
-        (Claim.at_most("a", 10.0, 10.0), True),
-        (Claim.at_most("a", 10.1, 10.0), False),
-        (Claim.at_most("a", None, 10.0), False),
-        (Claim.within("a", 0.9, (0.84, 0.95)), True),
-        (Claim.within("a", 0.96, (0.84, 0.95)), False),
-        (Claim.within("a", None, (0.84, 0.95)), False),
-        (Claim.apart("a", (0.6, 0.8), (0.1, 0.3)), True),
-        (Claim.apart("a", (0.3, 0.8), (0.1, 0.3)), False),
-        (Claim.apart("a", (0.1, 0.3), (0.6, 0.8)), False),
-    ],
-)
-def test_whether_a_claim_holds_is_computed(claim: Claim, holds: bool) -> None:
-    assert claim.holds is holds
-
-
-def test_the_gap_between_intervals_is_the_value() -> None:
-    assert Claim.apart("a", (0.6, 0.8), (0.1, 0.35)).value == pytest.approx(0.25)
-    assert Claim.apart("a", (0.3, 0.8), (0.1, 0.35)).value == pytest.approx(-0.05)
+def test_claims_are_written_with_their_verdict_and_judged_anew_when_read(tmp_path: Path) -> None:
+    claim = Claim("success", 0.5, ">= 0.9", Interval(0.4, 0.6))
+    summary = Summary(name="x", version="0", started="now", claims=(claim, Claim("unknown", None, "<= 1")))
+    write_summary(summary, tmp_path / "summary.json")
+    written = json.loads((tmp_path / "summary.json").read_text())["claims"]
+    assert written[0] == {"claim": "success", "value": 0.5, "interval": [0.4, 0.6], "target": ">= 0.9", "holds": False}
+    assert written[1]["holds"] is False
+    # A verdict that somebody typed into the file counts for nothing.
+    (tmp_path / "summary.json").write_text((tmp_path / "summary.json").read_text().replace("false", "true"))
+    again = read_summary(tmp_path / "summary.json").claims
+    assert again == summary.claims
+    assert [c.holds for c in again] == [False, False]
 
 
 def test_a_timing_is_percentiles_and_counts() -> None:

@@ -68,7 +68,6 @@ def show(summary: Summary, console: Console) -> None:
         console.print(shown)
     for claim in summary.claims:
         mark = "[green]holds[/green]" if claim.holds else "[red]does not hold[/red]"
-        interval = "" if claim.interval is None else f" [{claim.interval.low:.3g}, {claim.interval.high:.3g}]"
-        console.print(f"  {mark}: {claim.claim}: {claim.value:.4g}{escape(interval)} (target {claim.target})")
+        console.print(f"  {mark}: {escape(str(claim))}")
     for note in summary.notes:
         console.print(f"  [dim]{escape(note)}[/dim]")

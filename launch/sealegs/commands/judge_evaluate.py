@@ -62,10 +62,7 @@ def run(config: Config) -> int:
         )
     path = write_results(outcome, config.name, config.out)
     for claim in outcome.claims:
-        interval = "" if claim.interval is None else f" [{claim.interval.low:.3f}, {claim.interval.high:.3f}]"
-        print(
-            f"{'holds' if claim.holds else 'FAILS'}: {claim.claim}: {claim.value:.3f}{interval} (target {claim.target})"
-        )
+        print(f"{'holds' if claim.holds else 'FAILS'}: {claim}")
     print(f"wrote {path} and {path.with_suffix('.png')}")
     if config.card is not None:
         print(f"wrote {write_card(config.card, path)}")

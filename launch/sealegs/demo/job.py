@@ -75,7 +75,7 @@ def run_job(run: Path, console: Console) -> Summary:
         log.stage(name, lambda work=work: work(context))  # type: ignore[misc]
         summary = build_summary(context, log, started, complete=number == len(STAGES))
         write_summary(summary, run / "summary.json")
-    write_json(run / "results.json", results(context, summary))
+    results(context, summary).write(run / "results.json")
     write_report(summary, run, run / "report.html")
     return summary
 
@@ -86,6 +86,7 @@ def _announce(console: Console, name: str, seconds: float, old: bool) -> None:
 
 def show(summary: Summary, run: Path, console: Console) -> None:
     """The arms and the claims on the terminal."""
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=f"Success over {summary.arms[0].episodes} episodes: {summary.task_text}")
@@ -99,6 +100,5 @@ def show(summary: Summary, run: Path, console: Console) -> None:
     console.print(table)
     for claim in summary.claims:
         mark = "[green]holds[/green]" if claim.holds else "[red]does not hold[/red]"
-        value = "unknown" if claim.value is None else f"{claim.value:.3g}"
-        console.print(f"  {mark}: {claim.claim}: {value} (target {claim.target})")
+        console.print(f"  {mark}: {escape(str(claim))}")
     console.print(f"\nReport: {run / 'report.html'}")

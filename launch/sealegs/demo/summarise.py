@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -11,7 +10,9 @@ from typing import Any
 from sealegs.demo.context import Context
 from sealegs.demo.settings import EVALUATION_SEED
 from sealegs.demo.stages import StageLog
-from sealegs.report.summary import Claim, Summary, parse_summary
+from sealegs.report.summary import Summary, parse_summary
+from sealegs_learning.results import Claim, Results, machine, versions
+from sealegs_learning.statistics import Interval
 
 HALF_A_SUCCESS = 0.5
 LATENCY_LIMIT_MS = 10.0
@@ -20,15 +21,12 @@ SECTIONS = {"data", "labels", "reward", "arms", "bundle", "ros"}
 
 def build_summary(context: Context, log: StageLog, started: str, complete: bool) -> Summary:
     """The summary of what is on record so far."""
-    from sealegs_learning.results import machine, versions
     from sealegs_sim.tasks import get_task
 
     settings = context.settings
     sections: dict[str, Any] = {}
     for entry in log.done.values():
-        sections |= {
-            k: v for k, v in entry["details"].items() if k in {"data", "labels", "reward", "arms", "bundle", "ros"}
-        }
+        sections |= {k: v for k, v in entry["details"].items() if k in SECTIONS}
     content = {
         "name": f"sealegs demo: {settings.task}" + (" (quick)" if settings.quick else ""),
         "version": version("sealegs"),
@@ -63,17 +61,17 @@ def claims(context: Context, summary: Summary) -> list[Claim]:
     found: list[Claim] = []
     quick = context.settings.quick
     if summary.data:
-        found.append(Claim.at_most("share of successful episodes in the data", summary.data.success_rate, 0.2))
+        found.append(Claim("share of successful episodes in the data", summary.data.success_rate, "<= 0.2"))
         if not quick:
-            found.append(Claim.at_least("episodes recorded through the live ROS graph", summary.data.recorded_live, 5))
+            found.append(Claim("episodes recorded through the live ROS graph", summary.data.recorded_live, ">= 5"))
     if not quick:
         found += _arm_claims(summary)
     if summary.bundle:
-        found.append(Claim.at_most("torch against ONNX Runtime, rad", summary.bundle.export_difference, 1e-5))
+        found.append(Claim("torch against ONNX Runtime, rad", summary.bundle.export_difference, "<= 1e-05"))
     found += _ros_claims(summary, quick)
     if summary.status == "complete":
-        limit = 180.0 if quick else 900.0
-        found.append(Claim.at_most("seconds of the whole demo after installation", summary.seconds, limit))
+        limit = 180 if quick else 900
+        found.append(Claim("seconds of the whole demo after installation", summary.seconds, f"<= {limit}"))
     return found
 
 
@@ -88,9 +86,11 @@ def _arm_claims(summary: Summary) -> list[Claim]:
         return float(judge.successes / max(other.successes, HALF_A_SUCCESS))
 
     return [
-        Claim.at_least("judge-labelled IQL against true-reward IQL, ratio of success rates", ratio(true), 0.9),
-        Claim.at_least("judge-labelled IQL against constant-reward IQL, ratio of success rates", ratio(constant), 2.0),
-        Claim.apart("intervals of judge-labelled and constant-reward IQL, gap", judge.interval, constant.interval),
+        Claim("judge-labelled IQL against true-reward IQL, ratio of success rates", ratio(true), ">= 0.9"),
+        Claim("judge-labelled IQL against constant-reward IQL, ratio of success rates", ratio(constant), ">= 2"),
+        Claim(
+            "intervals of judge-labelled and constant-reward IQL, gap", judge.interval[0] - constant.interval[1], "> 0"
+        ),
     ]
 
 
@@ -98,42 +98,34 @@ def _ros_claims(summary: Summary, quick: bool) -> list[Claim]:
     ros, found = summary.ros, list[Claim]()
     judge = next((arm for arm in summary.arms if (arm.learner, arm.reward) == ("iql", "judge")), None)
     if ros and judge and not quick:
+        low, high = judge.interval
+        inside = f"in [{low:.4g}, {high:.4g}]"
         found.append(
-            Claim.within("closed-loop ROS success, in the in-process interval", ros.rate, judge.interval, ros.interval)
+            Claim("closed-loop ROS success, in the in-process interval", ros.rate, inside, Interval(*ros.interval))
         )
     if ros and ros.command_latency:
         p99 = ros.command_latency.p99_ms
-        found.append(Claim.at_most("observation-to-command latency over ROS, p99, ms", p99, LATENCY_LIMIT_MS))
+        found.append(Claim("observation-to-command latency over ROS, p99, ms", p99, f"<= {LATENCY_LIMIT_MS:g}"))
     return found
 
 
-def results(context: Context, summary: Summary) -> Mapping[str, Any]:
+def results(context: Context, summary: Summary) -> Results:
     """The run in the project's results format."""
-    rows = [arm.model_dump(mode="json", exclude={"curve"}) for arm in summary.arms]
-    parts: dict[str, Any] = {
-        "data": summary.data,
-        "labels": summary.labels,
-        "bundle": summary.bundle,
-        "ros": summary.ros,
-        "reward": summary.reward,
-    }
-    extra = {
-        name: part.model_dump(mode="json", exclude={"strips", "films"})
-        for name, part in parts.items()
-        if part is not None
-    }
-    return {
-        "name": "demo" + ("" if context.settings.task == "drawer" else f"_{context.settings.task}"),
-        "command": summary.command,
-        "versions": dict(summary.versions),
-        "machine": dict(summary.machine),
-        "seconds": summary.seconds,
-        "seeds": {"data, pairs, weights": context.settings.seed, "first evaluation episode": EVALUATION_SEED},
-        "rows": rows,
-        "claims": [claim.model_dump(mode="json") for claim in summary.claims],
-        "stages": {stage.name: stage.seconds for stage in summary.stages},
-        **extra,
-    }
+    parts = ("data", "labels", "bundle", "ros", "reward")
+    sections = {name: part for name in parts if (part := getattr(summary, name)) is not None}
+    return Results(
+        "demo" + ("" if context.settings.task == "drawer" else f"_{context.settings.task}"),
+        summary.command,
+        summary.seconds,
+        [context.settings.seed],
+        [arm.model_dump(mode="json", exclude={"curve"}) for arm in summary.arms],
+        summary.claims,
+        {
+            "first_evaluation_seed": EVALUATION_SEED,
+            "stages": {stage.name: stage.seconds for stage in summary.stages},
+            **{name: part.model_dump(mode="json", exclude={"strips", "films"}) for name, part in sections.items()},
+        },
+    )
 
 
 def now() -> str:

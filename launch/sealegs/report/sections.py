@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sealegs.report import charts, html, images, svg
-from sealegs.report.summary import Arm, Claim, Film, Interval, LabelBin, RosSummary, Strip, Summary, Timing
+from sealegs.report.summary import Arm, Film, Interval, LabelBin, RosSummary, Strip, Summary, Timing
+from sealegs_learning.results import Claim
 
 STRIP_FRAMES = 7
 FILM_FRAMES = 240

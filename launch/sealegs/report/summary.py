@@ -12,18 +12,18 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
 
-from sealegs.report.claim import Claim as Claim
-from sealegs.report.claim import Interval as Interval
 from sealegs_contract.errors import ReportError
 from sealegs_contract.robot import Finite, FrozenModel
+from sealegs_learning.results import Claim
 
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Plain = bool | int | Finite | str | None
 Numbers = tuple[Finite, ...]
+Interval = tuple[Finite, Finite]
 
 
 def _inside_the_run(path: str) -> str:
@@ -33,7 +33,13 @@ def _inside_the_run(path: str) -> str:
     return path
 
 
+def _without_verdict(claim: Any) -> Any:
+    return {key: value for key, value in claim.items() if key != "holds"} if isinstance(claim, dict) else claim
+
+
 RunFile = Annotated[str, AfterValidator(_inside_the_run)]
+# Written as the results format has it. Whether it holds is computed anew when it is read.
+WrittenClaim = Annotated[Claim, BeforeValidator(_without_verdict), PlainSerializer(Claim.to_json)]
 
 
 class Stage(FrozenModel):
@@ -244,7 +250,7 @@ class Summary(FrozenModel):
     arms: tuple[Arm, ...] = ()
     bundle: BundleSummary | None = None
     ros: RosSummary | None = None
-    claims: tuple[Claim, ...] = ()
+    claims: tuple[WrittenClaim, ...] = ()
 
     @model_validator(mode="after")
     def _unique_arms(self) -> Summary:

@@ -20,6 +20,8 @@ from sealegs_learning.statistics import Interval
         (0.3, None, "in [0.25, 0.35]", True),
         (0.4, None, "in [0.25, 0.35]", False),
         (math.nan, None, ">= 0", False),
+        (None, None, "<= 10", False),
+        (None, None, "in [0, 1]", False),
         (3.0, None, "== 3", True),
         (1e-6, None, "<= 1e-5", True),
     ],
@@ -27,6 +29,11 @@ from sealegs_learning.statistics import Interval
 def test_holds_is_computed(value, interval, target, holds):
     assert target_holds(value, interval, target) is holds
     assert Claim("c", value, target, interval).to_json()["holds"] is holds
+
+
+def test_a_claim_reads_as_one_line():
+    assert str(Claim("success", 0.5, ">= 0.9", Interval(0.4, 0.6))) == "success: 0.5 [0.4, 0.6] (target >= 0.9)"
+    assert str(Claim("p99, ms", None, "<= 10")) == "p99, ms: unknown (target <= 10)"
 
 
 @pytest.mark.parametrize("target", ["about 3", ">= high", "> 1 and < 2", ""])
