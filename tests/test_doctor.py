@@ -24,7 +24,7 @@ def test_this_machine_can_run_the_demo() -> None:
     assert {"Python", "ROS 2", "rendering", "torch", "onnxruntime", "GPU", "real-time priority"} <= set(checks)
     assert checks["rendering"]["state"] == "ok"
     assert checks["torch"]["found"].startswith("2.13.0")
-    assert "CPU" in checks["onnxruntime"]["found"]
+    assert checks["onnxruntime"]["found"].endswith("; providers: cpu")
     assert [check["name"] for check in checks.values() if check["state"] != "ok" and not check["fix"]] == []
 
 
@@ -83,3 +83,17 @@ def test_the_optional_is_no_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         assert check.fix
     monkeypatch.setenv("DISPLAY", ":7")
     assert doctor.check_display().found == ":7"
+
+
+def test_onnxruntime_s_providers_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = ["1.31.1", {"tensorrt": "did not start", "cuda": "", "cpu": ""}]
+    monkeypatch.setattr(doctor, "try_python", lambda code: doctor.Trial(True, json.dumps(answer)))
+    check = doctor.check_onnxruntime()
+    assert (check.state, check.found) == ("lacks", "1.31.1; providers: tensorrt (does not start), cuda, cpu")
+    assert "pip install 'sealegs[gpu]'" in check.fix
+    answer[1] = {"cuda": "", "cpu": ""}
+    assert doctor.check_onnxruntime().state == "ok"
+    monkeypatch.setattr(doctor, "installed", lambda: {"onnxruntime", "onnxruntime-gpu", "numpy"})
+    assert "overwrite each other" in doctor.check_onnxruntime().fix
+    monkeypatch.setattr(doctor, "try_python", lambda code: doctor.Trial(False, "No module named 'onnxruntime'"))
+    assert doctor.check_onnxruntime().state == "fails"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
@@ -107,13 +108,29 @@ def check_rendering() -> Check:
     return Check("rendering", "fails", f"{backend}: {trial.text}", fix)
 
 
+_PROVIDERS = """
+import json, onnxruntime
+from sealegs_deploy.providers import probe
+print(json.dumps([onnxruntime.__version__, probe()]))
+"""
+
+
 def check_onnxruntime() -> Check:
-    """onnxruntime loads; which execution providers it has."""
-    trial = try_python("import onnxruntime as o; print(o.__version__, *o.get_available_providers())")
+    """onnxruntime loads, and which of its execution providers really start."""
+    trial = try_python(_PROVIDERS)
     if not trial.worked:
         return Check("onnxruntime", "fails", trial.text, "pip install 'sealegs[runtime]'")
-    version, *providers = trial.text.split()
-    return Check("onnxruntime", "ok", f"{version}; {', '.join(p.removesuffix('ExecutionProvider') for p in providers)}")
+    version, providers = json.loads(trial.text)
+    found = [name if not why else f"{name} (does not start)" for name, why in providers.items()]
+    fix = "" if all(not why for why in providers.values()) else "GPU: its driver, and pip install 'sealegs[gpu]'"
+    if {"onnxruntime", "onnxruntime-gpu"} <= installed():
+        fix = "onnxruntime and onnxruntime-gpu overwrite each other: pip uninstall both, then install 'sealegs[gpu]'"
+    return Check("onnxruntime", "lacks" if fix else "ok", f"{version}; providers: {', '.join(found)}", fix)
+
+
+def installed() -> set[str]:
+    """Names of all installed distributions, in lower case."""
+    return {str(one.metadata["Name"]).lower() for one in metadata.distributions()}
 
 
 def check_gpu() -> Check:

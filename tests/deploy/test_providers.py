@@ -189,3 +189,12 @@ def test_any_failure_of_a_gpu_is_a_reason_to_go_on(monkeypatch):
     with pytest.raises(BundleError, match="cannot load") as caught:
         start_graph(b"nothing", "cpu", INPUTS, OUTPUT)
     assert not isinstance(caught.value, ProviderError)
+
+
+def test_the_probe_tries_what_is_offered(monkeypatch):
+    assert providers.probe() == {"cpu": ""}
+    monkeypatch.setattr(providers, "offered_providers", lambda: ("cuda", "cpu"))
+    with pytest.warns(UserWarning, match="CUDA"):
+        found = providers.probe()
+    assert found["cpu"] == ""
+    assert "did not start" in found["cuda"]
