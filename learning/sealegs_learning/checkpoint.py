@@ -44,6 +44,7 @@ class Checkpoint:
 def describe_policy(policy: GaussianActor) -> dict[str, Any]:
     """What rebuilds the policy around its weights; JSON. A benchmark's actor has no robot and no specs."""
     sizes = {"observations": policy.observations, "actions": policy.actions, "hidden": list(policy.hidden)}
+    sizes |= {"activation": policy.activation, "bound": policy.bound}
     if not isinstance(policy, Policy):
         return {**sizes, "task": policy.task}
     return {
@@ -138,9 +139,10 @@ def load_actor(path: Path | str) -> GaussianActor:
 def _rebuilt(about: Mapping[str, Any]) -> GaussianActor:
     """The network that `describe_policy` described, with weights of no meaning."""
     hidden, task, generator = tuple(int(units) for units in about["hidden"]), str(about["task"]), torch.Generator()
+    shape = (about.get("activation", "relu"), about.get("bound", "tanh"))
     if "robot" not in about:
         size = int(about["observations"])
-        return GaussianActor(size, int(about["actions"]), hidden, _identity(size), generator, task)
+        return GaussianActor(size, int(about["actions"]), hidden, _identity(size), generator, task, *shape)
     robot = RobotProfile.model_validate(about["robot"])
     observation = ObservationSpec.model_validate(about["observation_spec"])
     action = ActionSpec.model_validate(about["action_spec"])

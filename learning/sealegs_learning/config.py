@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from sealegs_contract.errors import LearningError
-from sealegs_learning.learners.settings import BCSettings, IQLSettings
+from sealegs_learning.learners.settings import BCSettings, IQLSettings, PPOSettings
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class TrainConfig:
     dataset: Path | None = None
     """Dataset folder (LeRobot v3 layout) to learn from."""
     task: str = ""
-    """Task whose simulation evaluates the policy while it trains; by default the dataset's."""
-    learner: Literal["iql", "bc"] = "iql"
-    """iql: implicit Q-learning; bc: behaviour cloning."""
+    """Task whose simulation evaluates the policy while it trains (by default the dataset's), or in which PPO learns."""
+    learner: Literal["iql", "bc", "ppo"] = "iql"
+    """iql: implicit Q-learning; bc: behaviour cloning; ppo: proximal policy optimisation, in simulation."""
     reward: str = "true"
     """Name of a reward sidecar, or `true` (simulated progress), or `constant` (the control). BC uses none."""
     updates: int = 10_000
@@ -45,6 +45,8 @@ class TrainConfig:
     """Settings of IQL."""
     bc: BCSettings = field(default_factory=BCSettings)
     """Settings of behaviour cloning."""
+    ppo: PPOSettings = field(default_factory=PPOSettings)
+    """Settings of PPO, which counts environment steps where the others count updates."""
     log_every: int = 250
     """Updates between lines of train.jsonl."""
     checkpoint_every: int = 2_000

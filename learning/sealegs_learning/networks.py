@@ -8,13 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from sealegs_contract.robot import RobotProfile
 from sealegs_contract.spec import ActionSpec, ObservationSpec
+
+Activation = Literal["relu", "tanh"]
+Bound = Literal["tanh", "clip"]
+"""How an action comes into [-1, 1]: the mean is a tanh, or the mean is linear and clipped where it is applied."""
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 SCALE_FLOOR = 1e-3  # an element that hardly moved in the data must not be blown up by its tiny deviation
@@ -28,14 +32,19 @@ def orthogonal_(weight: Tensor, gain: float, generator: torch.Generator) -> Tens
     return weight
 
 
-def perceptron(sizes: tuple[int, ...], generator: torch.Generator) -> nn.Sequential:
-    """ReLU MLP through `sizes`, last layer linear; orthogonal weights with gain sqrt(2), zero biases."""
+def perceptron(
+    sizes: tuple[int, ...],
+    generator: torch.Generator,
+    activation: Activation = "relu",
+    last_gain: float = math.sqrt(2.0),
+) -> nn.Sequential:
+    """MLP through `sizes`, last layer linear; orthogonal weights with gain sqrt(2), zero biases."""
     layers: list[nn.Module] = []
-    for fan_in, fan_out in pairwise(sizes):
+    for number, (fan_in, fan_out) in enumerate(pairwise(sizes), start=1):
         linear = nn.Linear(fan_in, fan_out)
-        orthogonal_(linear.weight, math.sqrt(2.0), generator)
+        orthogonal_(linear.weight, last_gain if number == len(sizes) - 1 else math.sqrt(2.0), generator)
         nn.init.zeros_(linear.bias)
-        layers += [linear, nn.ReLU()]
+        layers += [linear, nn.ReLU() if activation == "relu" else nn.Tanh()]
     return nn.Sequential(*layers[:-1])
 
 
@@ -82,6 +91,11 @@ class Normalizer(nn.Module):
         """Normalised `x` (..., D)."""
         return (x - self.mean) / self.std
 
+    def set(self, mean: Tensor, std: Tensor) -> None:
+        """New statistics (D,), in place: all that shares this normaliser follows."""
+        self.mean.copy_(mean)
+        self.std.copy_(std.clamp_min(SCALE_FLOOR))
+
 
 def gaussian_log_prob(mean: Tensor, log_std: Tensor, x: Tensor) -> Tensor:
     """log N(x; mean, diag exp(log_std)^2) summed over the last axis: (B, J), (J,), (B, J) -> (B,)."""
@@ -90,7 +104,7 @@ def gaussian_log_prob(mean: Tensor, log_std: Tensor, x: Tensor) -> Tensor:
 
 
 class GaussianActor(nn.Module):
-    """Raw observation (B, D) -> normalised action (B, J) in [-1, 1]: the tanh mean of a Gaussian.
+    """Raw observation (B, D) -> normalised action (B, J) in [-1, 1]: the mean of a Gaussian, bounded.
 
     All that a learner needs of a policy; benchmark tasks, which have no robot, train it as it is. The Gaussian itself
     is not squashed (squashing hurts IQL) and its std does not depend on the state.
@@ -104,23 +118,28 @@ class GaussianActor(nn.Module):
         normalizer: Normalizer,
         generator: torch.Generator,
         task: str = "",
+        activation: Activation = "relu",
+        bound: Bound = "tanh",
     ) -> None:
         super().__init__()
         self.observations, self.actions, self.hidden = observations, actions, hidden
+        self.activation, self.bound = activation, bound
         self.task = task
         self.metrics: Mapping[str, Any] = {}
         self.provenance: Mapping[str, Any] = {}
         self.normalizer = normalizer
-        self.actor = perceptron((observations, *hidden, actions), generator)
+        self.actor = perceptron((observations, *hidden, actions), generator, activation)
         self.log_std = nn.Parameter(torch.zeros(actions))
 
     def forward(self, observation: Tensor) -> Tensor:
         """Action (B, J) in [-1, 1] for a raw observation (B, D)."""
-        return self.mean_action(self.normalizer(observation))
+        mean = self.mean_action(self.normalizer(observation))
+        return mean if self.bound == "tanh" else mean.clamp(-1.0, 1.0)
 
     def mean_action(self, normalised: Tensor) -> Tensor:
-        """Mean action (B, J) from an observation (B, D) that is already normalised."""
-        return torch.tanh(self.actor(normalised))
+        """Mean of the Gaussian (B, J) at an observation (B, D) that is already normalised."""
+        mean: Tensor = self.actor(normalised)
+        return torch.tanh(mean) if self.bound == "tanh" else mean
 
     def log_prob(self, normalised: Tensor, action: Tensor) -> Tensor:
         """log pi(a|s), (B,), of actions (B, J) at normalised observations (B, D)."""
@@ -142,8 +161,11 @@ class Policy(GaussianActor):
         hidden: tuple[int, ...],
         generator: torch.Generator,
         task: str = "",
+        activation: Activation = "relu",
+        bound: Bound = "tanh",
     ) -> None:
-        super().__init__(observation_spec.size, action_spec.size, hidden, normalizer, generator, task)
+        sizes = (observation_spec.size, action_spec.size)
+        super().__init__(*sizes, hidden, normalizer, generator, task, activation, bound)
         self.robot = robot
         self.observation_spec = observation_spec
         self.action_spec = action_spec

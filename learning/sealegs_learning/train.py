@@ -6,7 +6,8 @@ import torch
 
 from sealegs_learning.config import TrainConfig, check_config
 from sealegs_learning.offline import TrainingData, offline_session
-from sealegs_learning.run import Progress, Run, TrainReport
+from sealegs_learning.online import online_session
+from sealegs_learning.run import Progress, Run, Session, TrainReport
 
 
 def train(config: TrainConfig, progress: Progress | None = None, dataset: TrainingData | None = None) -> TrainReport:
@@ -17,4 +18,5 @@ def train(config: TrainConfig, progress: Progress | None = None, dataset: Traini
     """
     check_config(config)
     torch.set_num_threads(1)
-    return Run(config, offline_session(config, dataset), progress).go()
+    session: Session = online_session(config) if config.learner == "ppo" else offline_session(config, dataset)
+    return Run(config, session, progress).go()

@@ -20,37 +20,22 @@ def cosine_rate(initial: float, done: int, total: int) -> float:
     return initial * 0.5 * (1.0 + math.cos(math.pi * min(done / total, 1.0)))
 
 
-class Learner(ABC):
-    """`update` takes one gradient step. Everything that a bit-exact resume needs is in `tensors()`."""
+class Trainable:
+    """Networks with one optimiser, whose state is a set of named tensors."""
 
     policy: GaussianActor
     networks: nn.ModuleDict
     optimizer: torch.optim.Adam
+    learning_rate: float
+    done: int = 0
     _flat: list[torch.nn.Parameter]
 
-    def __init__(self, learning_rate: float, updates: int) -> None:
-        self.learning_rate = learning_rate
-        self.updates = updates
-        self.done = 0
-
     def _make_optimizer(self) -> torch.optim.Adam:
-        """One Adam for all: the actor's group first, since its rate decays. The target network is in no group."""
+        """One Adam for all: the actor's group first, since its rate differs. The target network is in no group."""
         others = [p for name, net in self.networks.items() if name != "policy" for p in net.parameters()]
         groups = [list(self.policy.parameters()), [p for p in others if p.requires_grad]]
         self._flat = [flatten_parameters(group) for group in groups if group]
         return torch.optim.Adam([{"params": [flat]} for flat in self._flat], lr=self.learning_rate, fused=True)
-
-    @abstractmethod
-    def update(self, batch: Batch) -> dict[str, Tensor]:
-        """One gradient step; metrics as detached scalars."""
-
-    def _descend(self, loss: Tensor) -> None:
-        self.optimizer.param_groups[0]["lr"] = cosine_rate(self.learning_rate, self.done, self.updates)
-        for flat in self._flat:
-            flat.grad.zero_()  # type: ignore[union-attr]
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        self.done += 1
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights and optimiser moments by name."""
@@ -76,3 +61,23 @@ class Learner(ABC):
                 moments.setdefault(int(index), {})[name] = value.clone()
         self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.done = done
+
+
+class Learner(Trainable, ABC):
+    """`update` takes one gradient step. Everything that a bit-exact resume needs is in `tensors()`."""
+
+    def __init__(self, learning_rate: float, updates: int) -> None:
+        self.learning_rate = learning_rate
+        self.updates = updates
+
+    @abstractmethod
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """One gradient step; metrics as detached scalars."""
+
+    def _descend(self, loss: Tensor) -> None:
+        self.optimizer.param_groups[0]["lr"] = cosine_rate(self.learning_rate, self.done, self.updates)
+        for flat in self._flat:
+            flat.grad.zero_()  # type: ignore[union-attr]
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.done += 1

@@ -44,3 +44,89 @@ class BCSettings:
     def rules(self) -> Iterator[Rule]:
         """What must hold of the values."""
         yield from ()
+
+
+@dataclass(frozen=True)
+class PPOSettings:
+    """Proximal policy optimisation (arXiv 1707.06347); the paper's values for MuJoCo. `batch_size` is its minibatch."""
+
+    steps: int = 1_000_000
+    """Environment steps in all; a run ends with the rollout that reaches them."""
+    envs: int = 8
+    """Simulations side by side."""
+    horizon: int = 256
+    """Steps of every simulation in a rollout."""
+    epochs: int = 10
+    """Passes over a rollout."""
+    gamma: float = 0.99
+    """Discount per control step."""
+    lam: float = 0.95
+    """Lambda of the generalised advantage estimator."""
+    clip: float = 0.2
+    """Half width of the range in which the likelihood ratio earns."""
+    value_clip: float = 0.0
+    """Half width of the range in which a value may move per rollout; 0 for no clipping."""
+    value_weight: float = 0.5
+    """Weight of the value loss."""
+    entropy_weight: float = 0.0
+    """Weight of the entropy bonus."""
+    max_gradient_norm: float = 0.5
+    """Common norm to which the gradients are clipped; 0 for none."""
+    normalise_advantages: bool = True
+    """Standardise the advantages of every minibatch."""
+    normalise_rewards: bool = True
+    """Divide rewards by the running deviation of their discounted sums."""
+    target_kl: float = 0.0
+    """KL per epoch that the learning rate adapts to, in steps of 1.5; 0 for a fixed rate. Usual: 0.01."""
+    critic_learning_rate: float = 0.0
+    """Adam's step size for the critic; 0 for the actor's."""
+    initial_log_std: float = 0.0
+    """Log deviation of the first actions, which lie in [-1, 1]."""
+    activation: Literal["tanh", "relu"] = "tanh"
+    """Of the hidden units."""
+    bound: Literal["clip", "tanh"] = "clip"
+    """Actions are clipped where they are applied, or their mean is a tanh."""
+    randomise: bool = True
+    """Draw a new robot for every episode from the profile's ranges, where the task is a robot's and it names some."""
+    threads: int = 1
+    """Threads of the physics."""
+
+    def rules(self) -> Iterator[Rule]:
+        """What must hold of the values."""
+        for name in ("steps", "envs", "horizon", "epochs", "threads"):
+            yield name, getattr(self, name) >= 1, "at least 1"
+        yield "gamma", 0.0 <= self.gamma < 1.0, "in [0, 1)"
+        yield "lam", 0.0 <= self.lam <= 1.0, "in [0, 1]"
+        yield "clip", 0.0 < self.clip < 1.0, "in (0, 1)"
+        for name in ("value_clip", "value_weight", "max_gradient_norm", "target_kl", "critic_learning_rate"):
+            yield name, getattr(self, name) >= 0.0, "at least 0"
+
+
+@dataclass(frozen=True)
+class FQESettings:
+    """Fitted Q evaluation (arXiv 1903.08738) with bootstrapped episodes (arXiv 2102.03607)."""
+
+    gamma: float = 0.99
+    """Discount per control step."""
+    updates: int = 6_000
+    """Gradient updates; the step size decays to zero by a cosine."""
+    batch_size: int = 256
+    """Transitions per update."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Units of the hidden layers of every Q network."""
+    learning_rate: float = 1e-3
+    """Adam's step size."""
+    polyak: float = 0.05
+    """Rate of the target networks: ten times a learner's, since here the level of the values counts, which comes in
+    only at the rate polyak (1 - gamma)."""
+    members: int = 5
+    """Resamples of the episodes, each with its own network; the interval is their spread."""
+
+    def rules(self) -> Iterator[Rule]:
+        """What must hold of the values."""
+        yield "gamma", 0.0 <= self.gamma < 1.0, "in [0, 1)"
+        yield "updates", self.updates >= 1, "at least 1"
+        yield "batch_size", self.batch_size >= 1, "at least 1"
+        yield "learning_rate", self.learning_rate > 0.0, "positive"
+        yield "polyak", 0.0 < self.polyak <= 1.0, "in (0, 1]"
+        yield "members", self.members >= 2, "at least 2"

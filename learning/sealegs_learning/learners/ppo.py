@@ -1,0 +1,215 @@
+"""Proximal policy optimisation (Schulman et al., arXiv 1707.06347): clipped steps on a policy's own recent experience.
+
+One update:  V on the rollout, GAE, then `epochs` times over it in minibatches:
+    loss = L_pi + value_weight L_V - entropy_weight H        (ppo_equations)
+Gradients are worked out by hand (`Backprop`) and checked against autograd in the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sealegs_learning.experience import Rollout
+from sealegs_learning.learners.backprop import Backprop, gradient_of
+from sealegs_learning.learners.base import Trainable
+from sealegs_learning.learners.ppo_equations import (
+    adapted_rate,
+    approximate_kl,
+    clipped_surrogate,
+    entropy,
+    explained_variance,
+    gae,
+    log_prob_of,
+    surrogate_slope,
+    value_loss,
+    value_slope,
+)
+from sealegs_learning.learners.settings import PPOSettings
+from sealegs_learning.networks import LOG_STD_MAX, LOG_STD_MIN, GaussianActor, perceptron
+
+FloatArray = NDArray[np.float32]
+ADAM_EPSILON = 1e-5  # as PPO's first implementation has it, and stable-baselines3
+
+
+class Samples(NamedTuple):
+    """What PPO steps on, row by row: normalised observations (M, D), actions (M, J), and (M,) each: log pi_old(a|s),
+    advantages, value targets, values before the update."""
+
+    observation: FloatArray
+    action: FloatArray
+    log_prob: FloatArray
+    advantage: FloatArray
+    target: FloatArray
+    value: FloatArray
+
+
+class _Minibatch(NamedTuple):
+    """Rows of `Samples`; the observations as the tensor that the networks read."""
+
+    observation: Tensor
+    action: FloatArray
+    log_prob: FloatArray
+    advantage: FloatArray
+    target: FloatArray
+    value: FloatArray
+
+
+class PPO(Trainable):
+    """The algorithm around a policy. `critic` maps normalised observations (B, D) to values (B, 1)."""
+
+    def __init__(
+        self,
+        policy: GaussianActor,
+        settings: PPOSettings,
+        learning_rate: float,
+        batch_size: int,
+        generator: torch.Generator,
+        critic: nn.Sequential | None = None,
+    ) -> None:
+        self.policy, self.settings, self.batch_size, self.generator = policy, settings, batch_size, generator
+        self.critic = critic or new_critic(policy, generator)
+        self.networks = nn.ModuleDict({"policy": policy, "critic": self.critic})
+        self.learning_rate = learning_rate
+        self.optimizer = self._make_optimizer()
+        for group, rate in zip(
+            self.optimizer.param_groups, (learning_rate, settings.critic_learning_rate or learning_rate), strict=True
+        ):
+            group["eps"], group["lr"] = ADAM_EPSILON, rate
+        self._actor, self._critic = Backprop(policy.actor), Backprop(self.critic)
+        self._log_std = policy.log_std.detach().numpy()
+        self._log_std_gradient = gradient_of(policy.log_std)
+
+    @property
+    def log_std(self) -> FloatArray:
+        """Log deviations of the actions (J,), within the policy's bounds."""
+        bounded: FloatArray = np.minimum(np.maximum(self._log_std, LOG_STD_MIN), LOG_STD_MAX)
+        return bounded
+
+    def mean_action(self, observation: Tensor) -> FloatArray:
+        """Mean actions (B, J) at normalised observations (B, D); overwritten by the next call of the same size."""
+        mean: FloatArray = self._actor.forward(observation).numpy()
+        if self.policy.bound == "tanh":
+            np.tanh(mean, out=mean)
+        return mean
+
+    def values(self, observation: Tensor) -> FloatArray:
+        """V (B,) at normalised observations (B, D)."""
+        value: FloatArray = self._critic.forward(observation).numpy()
+        return value[:, 0].copy()
+
+    def update(self, rollout: Rollout) -> dict[str, float]:
+        """Learn from one rollout; figures of the whole update."""
+        return self.fit(self.samples(rollout))
+
+    def samples(self, rollout: Rollout) -> Samples:
+        """Advantages and value targets of a rollout (T, N), as M = T N rows."""
+        shape = rollout.reward.shape
+        value = self.values(torch.from_numpy(rollout.observation)).reshape(shape)
+        next_value = np.empty_like(value)
+        next_value[:-1] = value[1:]
+        next_value[-1] = self.values(torch.from_numpy(rollout.last_observation))
+        if len(rollout.final_observation):
+            next_value[rollout.ended] = self.values(torch.from_numpy(rollout.final_observation))
+        c = self.settings
+        advantage = gae(rollout.reward, value, next_value, rollout.terminated, rollout.ended, c.gamma, c.lam)
+        target = advantage + value
+        flat = (rollout.log_prob, advantage, target, value)
+        return Samples(
+            rollout.observation, rollout.action, *(np.asarray(array, dtype=np.float32).reshape(-1) for array in flat)
+        )
+
+    def fit(self, samples: Samples) -> dict[str, float]:
+        """The epochs of minibatches over `samples`; means over all steps, but the KL of the last epoch."""
+        epochs = []
+        for _ in range(self.settings.epochs):
+            epochs.append(np.mean([self._step(batch) for batch in self._minibatches(samples)], axis=0))
+            self._adapt_rate(float(epochs[-1][2]))
+        self.done += 1
+        policy_loss, found_value_loss, _, clip_fraction = map(float, np.mean(epochs, axis=0))
+        return {
+            "policy_loss": policy_loss,
+            "value_loss": found_value_loss,
+            "kl": float(epochs[-1][2]),
+            "clip_fraction": clip_fraction,
+            "entropy": entropy(self.log_std),
+            "explained_variance": explained_variance(samples.value, samples.target),
+            "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
+        }
+
+    def _adapt_rate(self, kl: float) -> None:
+        """With `target_kl`, an epoch's KL sets the next one's rate; a critic with a rate of its own keeps it."""
+        c, groups = self.settings, self.optimizer.param_groups
+        if c.target_kl > 0.0:
+            groups[0]["lr"] = adapted_rate(groups[0]["lr"], kl, c.target_kl)
+            if not c.critic_learning_rate:
+                groups[1]["lr"] = groups[0]["lr"]
+
+    def _minibatches(self, samples: Samples) -> Iterator[_Minibatch]:
+        """A random order of all rows, cut into minibatches; one gather for each array and epoch."""
+        rows = torch.randperm(len(samples.action), generator=self.generator)
+        observation = torch.from_numpy(samples.observation).index_select(0, rows)
+        order = rows.numpy()
+        rest = [np.take(array, order, axis=0) for array in samples[1:]]
+        for start in range(0, len(order), self.batch_size):
+            cut = slice(start, start + self.batch_size)
+            yield _Minibatch(observation[cut], *(array[cut] for array in rest))
+
+    def _step(self, batch: _Minibatch) -> tuple[float, float, float, float]:
+        """One gradient step; L_pi, L_V, KL and the share of clipped ratios before it."""
+        c, log_std = self.settings, self.log_std
+        advantage = normalised(batch.advantage) if c.normalise_advantages else batch.advantage
+        precision = np.exp(-log_std)
+        mean = self.mean_action(batch.observation)
+        z = (batch.action - mean) * precision
+        log_ratio = log_prob_of(z, log_std) - batch.log_prob
+        ratio = np.exp(log_ratio)
+        slope = surrogate_slope(ratio, advantage, c.clip)[:, None]
+
+        # d log pi / d mu = z / sigma,  d log pi / d log sigma = z^2 - 1
+        d_mean = slope * z * precision
+        if self.policy.bound == "tanh":
+            d_mean *= 1.0 - np.square(mean)
+        self._actor.backward(torch.from_numpy(d_mean))
+        d_log_std = (slope * (np.square(z) - 1.0)).sum(axis=0) - c.entropy_weight
+        self._log_std_gradient.copy_(torch.from_numpy(d_log_std * (log_std == self._log_std)))
+
+        value = self._critic.forward(batch.observation).numpy()[:, 0]
+        d_value = c.value_weight * value_slope(value, batch.value, batch.target, c.value_clip)
+        self._critic.backward(torch.from_numpy(d_value[:, None].astype(np.float32)))
+        self._clip_gradients()
+        self.optimizer.step()
+        return (
+            clipped_surrogate(ratio, advantage, c.clip),
+            value_loss(value, batch.value, batch.target, c.value_clip),
+            approximate_kl(log_ratio),
+            float((np.abs(ratio - 1.0) > c.clip).mean()),
+        )
+
+    def _clip_gradients(self) -> None:
+        """Scale all gradients so that their common norm is at most `max_gradient_norm`."""
+        limit = self.settings.max_gradient_norm
+        gradients = [flat.grad for flat in self._flat if flat.grad is not None]
+        norm = float(np.sqrt(sum(float(torch.dot(g, g)) for g in gradients)))
+        if norm > limit > 0.0:
+            for g in gradients:
+                g.mul_(limit / (norm + 1e-6))
+
+
+def new_critic(policy: GaussianActor, generator: torch.Generator) -> nn.Sequential:
+    """A value network of the policy's shape, its last layer with gain 1."""
+    sizes = (policy.observations, *policy.hidden, 1)
+    return perceptron(sizes, generator, policy.activation, last_gain=1.0)
+
+
+def normalised(advantage: FloatArray) -> FloatArray:
+    """(A - mean) / std over the minibatch (B,), with the unbiased deviation."""
+    if len(advantage) < 2:
+        return advantage
+    found: FloatArray = (advantage - advantage.mean()) / (advantage.std(ddof=1) + 1e-8)
+    return found

@@ -1,0 +1,130 @@
+"""Learning in simulation: rollouts of the newest policy, an update on each, and running observation statistics.
+
+The statistics are frozen while a rollout is made and learned from, and live in the policy's normaliser, so that the
+exported graph has them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sealegs_contract.errors import LearningError, available
+from sealegs_learning.config import TrainConfig
+from sealegs_learning.experience import Collector
+from sealegs_learning.learners.ppo import PPO
+from sealegs_learning.networks import GaussianActor, Normalizer, Policy
+from sealegs_learning.running import RewardScale, RunningMoments
+from sealegs_sim.batched import BatchedEnv
+
+HEAD_GAIN = 0.01  # first actions hardly depend on the observation
+
+
+class OnlineSession:
+    """PPO and its envs; counts environment steps, a whole rollout at a time."""
+
+    unit = "step"
+
+    def __init__(self, learner: PPO, env: BatchedEnv, config: TrainConfig, about: Mapping[str, Any]) -> None:
+        self.learner, self.about = learner, about
+        self.settings, self.total = config.ppo, config.ppo.steps
+        self.collector = Collector(env, config.ppo.horizon, config.seed)
+        self.moments = RunningMoments(learner.policy.observations)
+        self.reward_scale = RewardScale(env.num_envs, config.ppo.gamma)
+        self.done = 0
+
+    @property
+    def policy(self) -> GaussianActor:
+        """What is learned."""
+        return self.learner.policy
+
+    def advance(self, until: int) -> dict[str, float]:
+        """Rollouts and updates until at least `until` environment steps are done; figures of the last update."""
+        figures: dict[str, float] = {}
+        while self.done < until:
+            figures = self._iterate()
+        return figures | self.collector.tally.figures()
+
+    def _iterate(self) -> dict[str, float]:
+        rollout = self.collector.collect(self.learner, self.policy.normalizer)
+        if self.settings.normalise_rewards:
+            rollout = rollout._replace(reward=self.reward_scale(rollout.reward, rollout.ended))
+        figures = self.learner.update(rollout)
+        self.moments.update(rollout.raw_observation)
+        self.policy.normalizer.set(torch.from_numpy(self.moments.mean), torch.from_numpy(self.moments.deviation))
+        self.done += rollout.reward.size
+        return figures
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Learner, envs, generators and running statistics."""
+        rates = [float(group["lr"]) for group in self.learner.optimizer.param_groups]
+        state = self.learner.tensors() | {
+            "batches.generator": self.learner.generator.get_state(),
+            "rates": torch.tensor(rates, dtype=torch.float64),
+        }
+        for prefix, part in self._parts().items():
+            state |= {f"{prefix}.{name}": tensor for name, tensor in part.tensors().items()}
+        return state
+
+    def load_tensors(self, state: Mapping[str, Tensor], done: int) -> None:
+        """Inverse of `tensors`."""
+        self.learner.load_tensors(state, done)
+        self.learner.generator.set_state(state["batches.generator"])
+        for group, rate in zip(self.learner.optimizer.param_groups, state["rates"].tolist(), strict=True):
+            group["lr"] = rate
+        for prefix, part in self._parts().items():
+            start = f"{prefix}."
+            part.load_tensors({k.removeprefix(start): v for k, v in state.items() if k.startswith(start)})
+        self.done = done
+
+    def _parts(self) -> dict[str, Any]:
+        return {"collector": self.collector, "moments": self.moments, "reward_scale": self.reward_scale}
+
+
+def online_session(config: TrainConfig) -> OnlineSession:
+    """A fresh policy and its envs for `config.task`. Raises LearningError where there is no such task."""
+    env = make_env(config)
+    generator = torch.Generator().manual_seed(config.seed)
+    policy = new_policy(config, env, generator)
+    learner = PPO(policy, config.ppo, config.learning_rate, config.batch_size, generator)
+    return OnlineSession(learner, env, config, {"task": config.task})
+
+
+def make_env(config: TrainConfig) -> BatchedEnv:
+    """The vector env of a robot's task or of a locomotion benchmark by name."""
+    from sealegs_sim.locomotion import LOCOMOTION, LocomotionEnv
+    from sealegs_sim.tasks import TASKS
+    from sealegs_sim.vector import BatchEnv
+
+    c = config.ppo
+    if config.task in LOCOMOTION:
+        return LocomotionEnv(config.task, c.envs, c.threads, "same_step")
+    if config.task in TASKS:
+        return BatchEnv(config.task, c.envs, threads=c.threads, autoreset="same_step")
+    raise LearningError(f"PPO learns in simulation: give --task; {available([*TASKS, *LOCOMOTION])}")
+
+
+def new_policy(config: TrainConfig, env: BatchedEnv, generator: torch.Generator) -> GaussianActor:
+    """The first policy: hidden layers orthogonal, actions near zero, observations not yet normalised."""
+    from sealegs_sim.vector import BatchEnv
+
+    c = config.ppo
+    observations, actions = env.single_observation_space.shape[0], env.single_action_space.shape[0]
+    identity = Normalizer(torch.zeros(observations), torch.ones(observations))
+    shape = (config.task, c.activation, c.bound)
+    policy: GaussianActor
+    if isinstance(env, BatchEnv):
+        scene = env.scene
+        policy = Policy(
+            env.robot, scene.observation_spec, scene.action_spec, identity, config.hidden, generator, *shape
+        )
+    else:
+        policy = GaussianActor(observations, actions, config.hidden, identity, generator, *shape)
+    with torch.no_grad():
+        list(policy.actor.parameters())[-2].mul_(HEAD_GAIN / math.sqrt(2.0))  # the last layer's weights
+        policy.log_std.fill_(c.initial_log_std)
+    return policy
