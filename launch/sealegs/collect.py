@@ -40,20 +40,28 @@ POLICY_STREAM = 1  # second word of a policy's seed sequence, so that it shares 
 
 @dataclass(frozen=True)
 class CollectConfig:
-    """Episodes seed, seed + 1, ... of one task under one behaviour policy. `steps`: None means the task's horizon.
-
-    `cameras`: None means all of the robot's; empty means none (much faster).
-    """
+    """Options of `sealegs collect`."""
 
     out: Path
+    """Folder for the bags; complete ones in it are kept, so an interrupted run goes on where it stopped."""
     task: str = "drawer"
+    """Task: reach, push or drawer."""
     policy: str = "mixed"
+    """Behaviour: scripted, noisy, random, still, or mixed (operators of unequal skill)."""
     episodes: int = 10
+    """Number of episodes."""
     seed: int = 0
+    """Episode i uses seed + i; equal seeds give equal bags."""
     robot: str = "so101"
+    """Robot: a shipped profile's name, or a profile file."""
     cameras: tuple[str, ...] | None = None
-    jobs: int = 1
+    """Cameras to record; all of the robot's unless named."""
+    images: bool = True
+    """--no-images records no cameras, which is much faster."""
+    jobs: int = 2
+    """Processes to share the work."""
     steps: int | None = None
+    """Control steps of an episode; the task's horizon unless given."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +110,7 @@ def collect(config: CollectConfig, progress: Progress | None = None) -> CollectR
         if number is not None and number < 1:
             raise SpecError(f"{name} must be at least 1, got {number}")
     robot = load_robot(config.robot)
-    for camera in config.cameras or ():
-        robot.camera(camera)
+    recorded_cameras(config, robot)
     make_policy(config.policy, config.task, robot)
     config.out.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(config.out / PARTIAL, ignore_errors=True)
@@ -153,6 +160,16 @@ def _work(index: int) -> EpisodeResult:
     return _worker[0].run(index)
 
 
+def recorded_cameras(config: CollectConfig, robot: RobotProfile) -> tuple[str, ...]:
+    """Cameras that bags of this run hold. Raises ProfileError for one that the robot lacks."""
+    names = config.cameras
+    if names is None:
+        names = tuple(camera.name for camera in robot.cameras)
+    for name in names:
+        robot.camera(name)
+    return names if config.images else ()
+
+
 def episode_folder(out: Path, index: int) -> Path:
     """Bag of episode `index`."""
     return out / f"episode_{index:04d}"
@@ -197,8 +214,7 @@ class Collector:
         self.config = config
         self.robot = load_robot(config.robot)
         self.task = get_task(config.task)
-        names = tuple(camera.name for camera in self.robot.cameras)
-        self.cameras = names if config.cameras is None else config.cameras
+        self.cameras = recorded_cameras(config, self.robot)
         self.backend: MujocoBackend = MujocoBackend(self.robot, self.task, render=bool(self.cameras))
         self.backend.connect()
         self.policy: Policy = make_policy(config.policy, self.task, self.robot)

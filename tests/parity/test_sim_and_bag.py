@@ -75,7 +75,7 @@ def test_batch_env_starts_and_moves_as_the_single_env():
 @pytest.fixture(scope="module")
 def collected(tmp_path_factory):
     out = tmp_path_factory.mktemp("collected") / "bags"
-    return collect(CollectConfig(out, policy="noisy", episodes=2, seed=30, cameras=(), steps=40))
+    return collect(CollectConfig(out, policy="noisy", episodes=2, seed=30, cameras=(), jobs=1, steps=40))
 
 
 def test_dataset_of_collected_bags_replays_in_the_env(collected, tmp_path):

@@ -67,7 +67,6 @@ def test_a_timing_refuses_nothing_and_nan(values: list[float]) -> None:
         (Histogram, {"edges_ms": [1, 0], "counts": [1]}),
         (Arm, {"name": "a", "learner": "x", "successes": 1, "episodes": 2, "rate": 0.6, "interval": [0, 1]}),
         (Arm, {"name": "a", "learner": "x", "successes": 3, "episodes": 2, "rate": 1.0, "interval": [0, 1]}),
-        (Claim, {"claim": "a", "target": "b", "holds": True, "extra": 1}),
     ],
 )
 def test_what_contradicts_itself_is_refused(kind: type[Any], content: dict[str, Any]) -> None:

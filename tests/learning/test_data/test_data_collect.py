@@ -34,7 +34,7 @@ def content(path):
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    config = CollectConfig(tmp_path_factory.mktemp("base") / "bags", episodes=3, seed=5, cameras=(), steps=30)
+    config = CollectConfig(tmp_path_factory.mktemp("base") / "bags", episodes=3, seed=5, cameras=(), jobs=1, steps=30)
     calls = []
     return config, collect(config, lambda done, total: calls.append((done, total))), calls
 
@@ -62,6 +62,7 @@ def test_same_seed_same_content_in_any_number_of_processes(base, tmp_path):
     again = collect(dataclasses.replace(config, out=tmp_path / "two", jobs=2))
     for a, b in zip(result.paths, again.paths, strict=True):
         assert content(a) == content(b)
+        assert (a / f"{a.name}_0.mcap").read_bytes() == (b / f"{b.name}_0.mcap").read_bytes()
     one = collect(dataclasses.replace(config, out=tmp_path / "last", seed=7, episodes=1))
     assert content(one.paths[0]) == content(result.paths[2])  # independent of the episodes before
     assert content(result.paths[0]) != content(result.paths[1])
@@ -107,8 +108,17 @@ def test_bad_input_leaves_nothing(tmp_path, change, error, message):
     assert not (tmp_path / "bags").exists()
 
 
+def test_the_verb_s_options_are_the_function_s(tmp_path):
+    """--no-images leaves the cameras out, --steps cuts the episode: the command line is the config itself."""
+    arguments = ["--episodes", "1", "--jobs", "1", "--steps", "7", "--no-images", "--seed", "3"]
+    assert main(["collect", "--out", str(tmp_path / "bags"), *arguments]) == 0
+    messages = list(Bag(tmp_path / "bags" / "episode_0000").messages())
+    assert not [m for m in messages if isinstance(m.sample, ImageSample)]
+    assert sum(isinstance(m.sample, JointSample) for m in messages) == 8
+
+
 def test_interrupt_leaves_only_complete_bags(tmp_path):
-    config = CollectConfig(tmp_path / "bags", episodes=4, cameras=(), steps=5)
+    config = CollectConfig(tmp_path / "bags", episodes=4, cameras=(), jobs=1, steps=5)
 
     def interrupt(done, total):
         if done == 2:
@@ -138,7 +148,7 @@ def test_pictures_by_the_command_line(tmp_path, capsys):
 
 
 def test_damage_costs_a_second_of_an_episode_and_is_named(tmp_path):
-    config = CollectConfig(tmp_path / "bags", episodes=1, seed=5, cameras=(), steps=150)
+    config = CollectConfig(tmp_path / "bags", episodes=1, seed=5, cameras=(), jobs=1, steps=150)
     bag = next(collect(config).paths[0].glob("*.mcap"))
     with bag.open("rb") as stream:
         chunks = make_reader(stream).get_summary().chunk_indexes
@@ -153,7 +163,7 @@ def test_damage_costs_a_second_of_an_episode_and_is_named(tmp_path):
 
 
 def test_a_bag_damaged_throughout_says_so(tmp_path):
-    config = CollectConfig(tmp_path / "bags", episodes=1, seed=5, cameras=(), steps=20)
+    config = CollectConfig(tmp_path / "bags", episodes=1, seed=5, cameras=(), jobs=1, steps=20)
     bag = next(collect(config).paths[0].glob("*.mcap"))
     data = bytearray(bag.read_bytes())
     data[3000:] = bytes(byte ^ 0xFF for byte in data[3000:])

@@ -138,7 +138,9 @@ def drawer_dataset(tmp_path_factory):
     from sealegs_learning.data.importer import import_bags
 
     folder = tmp_path_factory.mktemp("drawer")
-    result = collect(CollectConfig(folder / "bags", "drawer", "scripted", 3, seed=900, cameras=("front",), steps=120))
+    result = collect(
+        CollectConfig(folder / "bags", "drawer", "scripted", 3, seed=900, cameras=("front",), jobs=1, steps=120)
+    )
     import_bags(result.paths, folder / "data")
     return Dataset.open(folder / "data")
 
