@@ -14,7 +14,7 @@ from sealegs_contract.errors import SpecError
 from sealegs_contract.robot import load_robot
 from sealegs_contract.sample import CommandSample, ImageSample, JointSample, PoseSample, Sample
 from sealegs_ros import conversions
-from sealegs_ros.cdr import cdr_size, serialize_exact
+from sealegs_ros.cdr import cdr_size, serialize_exact, trim
 
 NAMES = ("pan", "lift", "grip")
 SAMPLES: list[Sample] = [
@@ -44,7 +44,9 @@ def test_round_trip_through_cdr(sample: Sample, namespace: str) -> None:
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: type(s).__name__)
 def test_exact_bytes_are_read_by_a_strict_peer(sample: Sample) -> None:
     message = conversions.to_message(sample)
-    peer = STORE.deserialize_cdr(serialize_exact(message), conversions.MESSAGE_TYPES[type(message)])
+    data, kind = serialize_exact(message), conversions.MESSAGE_TYPES[type(message)]
+    peer = STORE.deserialize_cdr(data, kind)
+    assert data == bytes(STORE.serialize_cdr(peer, kind))  # padding and all
     assert peer.header.stamp.sec * 10**9 + peer.header.stamp.nanosec == sample.stamp_ns
     if isinstance(sample, JointSample):
         assert peer.name == list(NAMES)
@@ -52,6 +54,16 @@ def test_exact_bytes_are_read_by_a_strict_peer(sample: Sample) -> None:
     if isinstance(sample, CommandSample):
         assert [list(p.positions) for p in peer.points] == [[1, 2, 3], [4, 5, 6]]
         assert (peer.points[1].time_from_start.sec, peer.points[1].time_from_start.nanosec) == (1, 40_000_000)
+
+
+def _ignored(data: bytearray, index: int, message: JointState) -> bool:
+    """Whether the byte can be changed without changing the message."""
+    changed = bytearray(data)
+    changed[index] ^= 0xA5
+    try:
+        return index >= 4 and deserialize_message(bytes(changed), JointState) == message
+    except Exception:
+        return False
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
@@ -62,7 +74,22 @@ def test_size_of_empty_sequences_equals_the_peers(count: int) -> None:
     for message in (states, trajectory):
         kind = conversions.MESSAGE_TYPES[type(message)]
         data = serialize_exact(message)
-        assert len(data) == cdr_size(message) == len(STORE.serialize_cdr(STORE.deserialize_cdr(data, kind), kind))
+        assert data == bytes(STORE.serialize_cdr(STORE.deserialize_cdr(data, kind), kind))
+        assert len(data) == cdr_size(message)
+
+
+def test_what_lies_in_the_padding_does_not_matter() -> None:
+    """`joint` ends at byte 6 of a word: rubbish in the holes, as Fast DDS leaves it, is overwritten."""
+    message = JointState(name=["joint"], position=[0.25], velocity=[0.5], effort=[0.75])
+    clean = serialize_exact(message)
+    peer = bytearray(
+        STORE.serialize_cdr(STORE.deserialize_cdr(clean, "sensor_msgs/msg/JointState"), "sensor_msgs/msg/JointState")
+    )
+    holes = [i for i in range(len(peer)) if _ignored(peer, i, message)]
+    assert holes
+    for i in holes:
+        peer[i] ^= 0xA5
+    assert trim(bytes(peer) + b"rest", JointState) == clean
 
 
 def test_unknown_velocity_is_nan_not_zero() -> None:
