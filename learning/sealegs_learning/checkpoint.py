@@ -20,8 +20,11 @@ from torch import Tensor
 from sealegs_contract.errors import LearningError
 from sealegs_contract.robot import RobotProfile
 from sealegs_contract.spec import ActionSpec, ObservationSpec
+from sealegs_contract.temporal import TemporalSpec
+from sealegs_learning.card import add_evaluation
 from sealegs_learning.files import replaced_folder, settled, write_json
 from sealegs_learning.networks import GaussianActor, Normalizer, Policy
+from sealegs_learning.policies.cloned import ClonedPolicy
 
 SCHEMA_VERSION = 1
 JSON_NAME, WEIGHTS_NAME, EVALUATION_NAME = "checkpoint.json", "weights.safetensors", "evaluation.json"
@@ -47,8 +50,11 @@ def describe_policy(policy: GaussianActor) -> dict[str, Any]:
     sizes |= {"activation": policy.activation, "bound": policy.bound}
     if not isinstance(policy, Policy):
         return {**sizes, "task": policy.task}
+    if isinstance(policy, ClonedPolicy):
+        sizes["cloned"] = {"bins": policy.bins, "sharpness": policy.sharpness}
     return {
         **sizes,
+        "temporal": policy.temporal.model_dump(mode="json"),
         "task": policy.task,
         "robot": policy.robot.model_dump(mode="json"),
         "robot_digest": policy.robot.digest,
@@ -57,9 +63,16 @@ def describe_policy(policy: GaussianActor) -> dict[str, Any]:
     }
 
 
-def save_checkpoint(folder: Path, description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write or replace the checkpoint at `folder`, atomically."""
+def save_checkpoint(
+    folder: Path,
+    description: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    files: Mapping[str, bytes] | None = None,
+) -> None:
+    """Write or replace the checkpoint at `folder`, atomically, with further `files` (the card) beside it."""
     with replaced_folder(folder) as temporary:
+        for name, content in (files or {}).items():
+            (temporary / name).write_bytes(content)
         weights = temporary / WEIGHTS_NAME
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, weights)
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -75,6 +88,13 @@ def find_checkpoint(path: Path) -> Path:
         if (candidate / JSON_NAME).is_file():
             return candidate
     raise LearningError(f"no checkpoint at {path}: expected a folder with {JSON_NAME} and {WEIGHTS_NAME}")
+
+
+def checkpoints_in(path: Path) -> list[Path]:
+    """The checkpoint at `path`; where `path` holds runs of several seeds (seed0, seed1, ...), one of each, in order."""
+    seeds = sorted(path.glob("seed*/checkpoint"), key=lambda found: (len(found.parent.name), found.parent.name))
+    holds_one = any((folder / JSON_NAME).is_file() for folder in (settled(path), settled(path / "checkpoint")))
+    return [found.parent for found in seeds] if seeds and not holds_one else [find_checkpoint(path) and path]
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -146,7 +166,12 @@ def _rebuilt(about: Mapping[str, Any]) -> GaussianActor:
     robot = RobotProfile.model_validate(about["robot"])
     observation = ObservationSpec.model_validate(about["observation_spec"])
     action = ActionSpec.model_validate(about["action_spec"])
-    return Policy(robot, observation, action, _identity(observation.size), hidden, generator, task)
+    temporal = TemporalSpec.model_validate(about.get("temporal", {}))
+    parts = (robot, observation, action, _identity(temporal.history * observation.size), hidden, generator, task)
+    if "cloned" in about:
+        cloned = about["cloned"]
+        return ClonedPolicy(*parts, temporal, int(cloned["bins"]), float(cloned["sharpness"]))
+    return Policy(*parts, *shape, temporal)
 
 
 def _identity(size: int) -> Normalizer:
@@ -154,9 +179,10 @@ def _identity(size: int) -> Normalizer:
 
 
 def record_evaluation(path: Path, evaluation: Mapping[str, Any]) -> Path:
-    """Keep an evaluation beside the checkpoint's files, where `load_policy` finds it."""
+    """Keep an evaluation beside the checkpoint's files, where `load_policy` finds it, and put it on the card."""
     file = find_checkpoint(path) / EVALUATION_NAME
     write_json(file, {"evaluation": dict(evaluation)})
+    add_evaluation(file.parent, evaluation)
     return file
 
 

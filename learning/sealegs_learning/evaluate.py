@@ -18,13 +18,18 @@ from torch import nn
 from sealegs_contract.errors import LearningError
 from sealegs_learning.statistics import Interval, bootstrap_mean_interval, wilson_interval
 
+FILM_SIZE = (240, 180)
+
 Progress = Callable[[int, int], None]
 """Called as progress(step, steps)."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Outcomes by episode, in the order of the seeds. `returns` are undiscounted sums of progress."""
+    """Outcomes by episode, in the order of the seeds. `returns` are undiscounted sums of the task's own reward.
+
+    Benchmarks of locomotion know no success and no progress: those are empty there.
+    """
 
     task: str
     episodes: int
@@ -49,31 +54,42 @@ class Evaluation:
         """Mean progress of the last frames."""
         return float(np.mean(self.final_progress))
 
+    @property
+    def mean_return(self) -> float:
+        """Mean of the returns."""
+        return float(np.mean(self.returns))
+
+    def outcomes(self) -> dict[str, tuple[float, ...]]:
+        """What is known of every episode: `return`, and for a robot's task `success` and `final_progress`."""
+        known = {"success": tuple(map(float, self.successes)), "final_progress": self.final_progress}
+        return {name: values for name, values in (*known.items(), ("return", self.returns)) if values}
+
     def figures(self) -> dict[str, float]:
         """The means, as a learning curve has them."""
-        return {
-            "success": self.success_rate,
-            "final_progress": self.mean_final_progress,
-            "return": float(np.mean(self.returns)),
-        }
+        names = {"return": "evaluation_return"}
+        return {names.get(name, name): float(np.mean(values)) for name, values in self.outcomes().items()}
+
+    def spread_out(self) -> dict[str, int]:
+        """Indices of the episodes with the best, the median and the worst return; of equal ones, the first."""
+        order = sorted(range(self.episodes), key=lambda i: (-self.returns[i], i))
+        return {"best": order[0], "median": order[(self.episodes - 1) // 2], "worst": order[-1]}
 
     def to_json(self) -> dict[str, Any]:
         """Every figure, and the episodes behind it."""
-        return {
-            "task": self.task,
-            "episodes": self.episodes,
-            "seed": self.seed,
-            "success_rate": self.success_rate,
-            "success_interval": list(self.success_interval),
-            "mean_final_progress": self.mean_final_progress,
-            "final_progress_interval": list(bootstrap_mean_interval(self.final_progress)),
-            "mean_return": float(np.mean(self.returns)),
+        content: dict[str, Any] = {"task": self.task, "episodes": self.episodes, "seed": self.seed}
+        if self.successes:
+            content |= {
+                "success_rate": self.success_rate,
+                "success_interval": list(self.success_interval),
+                "mean_final_progress": self.mean_final_progress,
+                "final_progress_interval": list(bootstrap_mean_interval(self.final_progress)),
+            }
+        return content | {
+            "mean_return": self.mean_return,
+            "return_interval": list(bootstrap_mean_interval(self.returns)),
             "seconds": round(self.seconds, 3),
-            "per_episode": {
-                "success": list(self.successes),
-                "final_progress": list(self.final_progress),
-                "return": list(self.returns),
-            },
+            "per_episode": {name: list(values) for name, values in self.outcomes().items()}
+            | ({"success": list(self.successes)} if self.successes else {}),
         }
 
 
@@ -97,36 +113,57 @@ def evaluate(
     `robot` is a profile or a name; the policy's own by default. Raises LearningError if the policy's observation is
     not the task's.
     """
-    from sealegs_sim.tasks import get_task
-    from sealegs_sim.vector import BatchEnv
-
     if episodes < 1:
         raise LearningError(f"an evaluation needs at least 1 episode, got {episodes}")
-    described = get_task(task)
-    profile = robot if robot is not None else getattr(policy, "robot", "so101")
-    check_fits(policy, described, profile)
     started = time.perf_counter()
-    env = BatchEnv(described.name, num_envs=episodes, robot=profile)
+    env, horizon = _batch_env(policy, task, episodes, robot)
     try:
-        observation, _ = env.reset(seed=[seed + i for i in range(episodes)])
-        returns = np.zeros(episodes)
-        for step in range(described.horizon_steps):
-            observation, reward, _, _, info = env.step(act(policy, observation))
-            returns += reward
+        observation, info = env.reset(seed=[seed + i for i in range(episodes)])
+        returns, alive = np.zeros(episodes), np.ones(episodes, dtype=bool)
+        for step in range(horizon):
+            observation, reward, terminated, truncated, info = env.step(act(policy, observation))
+            returns[alive] += reward[alive]
+            alive &= ~(terminated | truncated)
             if progress is not None:
-                progress(step + 1, described.horizon_steps)
-        success, final = np.asarray(info["success"]), np.asarray(info["progress"])
+                progress(step + 1, horizon)
+            if not alive.any():
+                break
     finally:
         env.close()
     return Evaluation(
-        described.name,
+        task,
         episodes,
         seed,
-        tuple(bool(value) for value in success),
-        tuple(float(value) for value in final),
+        tuple(bool(value) for value in info.get("success", ())),
+        tuple(float(value) for value in info.get("progress", ())),
         tuple(float(value) for value in returns),
         time.perf_counter() - started,
     )
+
+
+def _batch_env(policy: nn.Module, task: str, episodes: int, robot: Any) -> tuple[Any, int]:
+    """All episodes of a robot's task or of a locomotion benchmark as one env, and the most steps they take."""
+    from sealegs_sim.locomotion import LOCOMOTION, LocomotionEnv
+    from sealegs_sim.tasks import get_task
+    from sealegs_sim.vector import BatchEnv
+
+    if task in LOCOMOTION:
+        env = LocomotionEnv(task, episodes)
+        _check_sizes(policy, task, env)
+        return env, env.horizon_steps
+    described = get_task(task)
+    profile = robot if robot is not None else getattr(policy, "robot", "so101")
+    check_fits(policy, described, profile)
+    return BatchEnv(described.name, num_envs=episodes, robot=profile), described.horizon_steps
+
+
+def _check_sizes(policy: nn.Module, task: str, env: Any) -> None:
+    wanted = env.single_observation_space.shape[0], env.single_action_space.shape[0]
+    sizes = getattr(policy, "observations", wanted[0]), getattr(policy, "actions", wanted[1])
+    if sizes != wanted:
+        raise LearningError(
+            f"the policy has {sizes[0]} observations and {sizes[1]} actions, but {task} has {wanted[0]} and {wanted[1]}"
+        )
 
 
 def check_fits(policy: nn.Module, task: Any, profile: Any) -> None:
@@ -150,34 +187,72 @@ def check_fits(policy: nn.Module, task: Any, profile: Any) -> None:
 
 def film(
     policy: nn.Module, task: str, seed: int, out: Path, robot: Any = None, camera: str = "front", every: int = 3
-) -> bool:
-    """Write one episode as an animated GIF, one frame per `every` control steps; whether it succeeded."""
+) -> float:
+    """Write the episode of this seed as an animated GIF, one frame per `every` control steps; its return."""
     from PIL import Image
 
     from sealegs_learning.files import replaced_file
+
+    env, rate_hz = _film_env(policy, task, robot, camera)
+    frames: list[Image.Image] = []
+    total, ended, step = 0.0, False, 0
+    try:
+        observation, _ = env.reset(seed=seed)
+        while not ended:
+            if step % every == 0:
+                frames.append(Image.fromarray(env.render()))
+            observation, reward, terminated, truncated, _ = env.step(act(policy, observation[None])[0])
+            total, ended, step = total + float(reward), bool(terminated or truncated), step + 1
+        frames.append(Image.fromarray(env.render()))
+    finally:
+        env.close()
+    with replaced_file(out) as temporary:
+        frames[0].save(
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=frames[1:],
+            duration=round(1000 * every / rate_hz),
+            loop=0,
+        )
+    return total
+
+
+def _film_env(policy: nn.Module, task: str, robot: Any, camera: str) -> tuple[Any, float]:
+    """One env that renders, with the episodes of `_batch_env`, and its control rate in Hz."""
+    from sealegs_sim.locomotion import LOCOMOTION
+
+    if task in LOCOMOTION:
+        import gymnasium
+
+        walker = gymnasium.make(task, render_mode="rgb_array", width=FILM_SIZE[0], height=FILM_SIZE[1])
+        return walker, 1.0 / walker.unwrapped.dt
     from sealegs_sim.env import SealegsEnv
 
     profile = robot if robot is not None else getattr(policy, "robot", "so101")
     env = SealegsEnv(task, profile, render_mode="rgb_array", camera=camera)
-    frames: list[Image.Image] = []
-    try:
-        observation, info = env.reset(seed=seed)
-        truncated, step = False, 0
-        while not truncated:
-            if step % every == 0:
-                frames.append(_still(env))
-            observation, _, _, truncated, info = env.step(act(policy, observation[None])[0])
-            step += 1
-        frames.append(_still(env))
-        milliseconds = round(1000 * every / env.robot.control_rate_hz)
-    finally:
-        env.close()
-    with replaced_file(out) as temporary:
-        frames[0].save(temporary, format="GIF", save_all=True, append_images=frames[1:], duration=milliseconds, loop=0)
-    return bool(info["success"])
+    return env, env.robot.control_rate_hz
 
 
-def _still(env: Any) -> Any:
-    from PIL import Image
-
-    return Image.fromarray(env.render())
+def film_extremes(
+    policy: nn.Module,
+    evaluation: Evaluation,
+    folder: Path,
+    robot: Any = None,
+    camera: str = "front",
+    progress: Progress | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Films FOLDER/best.gif, median.gif and worst.gif of an evaluation's episodes by return; what each one shows."""
+    shown: dict[str, dict[str, Any]] = {}
+    for done, (name, index) in enumerate(evaluation.spread_out().items()):
+        file, seed = folder / f"{name}.gif", evaluation.seed + index
+        again = film(policy, evaluation.task, seed, file, robot, camera)
+        shown[name] = {
+            "file": file.name,
+            "seed": seed,
+            "return_in_the_film": again,
+            **{name: values[index] for name, values in evaluation.outcomes().items()},
+        }
+        if progress is not None:
+            progress(done + 1, 3)
+    return shown

@@ -19,10 +19,11 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from sealegs_contract.errors import LearningError
+from sealegs_learning.card import card_files, make_card
 from sealegs_learning.checkpoint import POLICY_PREFIX, describe_policy, load_checkpoint, save_checkpoint
 from sealegs_learning.config import TrainConfig, decisive
 from sealegs_learning.early_stop import is_best, stop_reason
-from sealegs_learning.files import replaced_file, settled
+from sealegs_learning.files import locked, replaced_file, settled
 from sealegs_learning.networks import GaussianActor
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
@@ -87,7 +88,11 @@ class Run:
         self.rows: list[dict[str, Any]] = []
 
     def go(self) -> TrainReport:
-        """Learn to the end or to the early stop."""
+        """Learn to the end or to the early stop. LearningError where another process trains in the folder."""
+        with locked(self.config.out):
+            return self._go()
+
+    def _go(self) -> TrainReport:
         session = self.session
         if self.config.resume:
             self._resume()
@@ -168,10 +173,12 @@ class Run:
             "update": session.done,
             "seconds": self.seconds,
             "stopped": self._stopped(),
+            "selected": folder == self.best,
             "metrics": {"training": dict(self.last if figures is None else figures)},
             "policy": describe_policy(session.policy),
         }
-        save_checkpoint(folder, description, tensors)
+        card = make_card(self.config, description, self.rows)
+        save_checkpoint(folder, description, tensors, card_files(card))
 
     def _open_folder(self) -> None:
         """Keep the curve up to the checkpoint; without one, clear what an earlier training left beside it."""

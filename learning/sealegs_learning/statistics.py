@@ -54,6 +54,18 @@ def bootstrap_mean_interval(
     return Interval(float(low), float(high))
 
 
+def t_interval(values: Sequence[float] | NDArray, confidence: float = 0.95) -> Interval:
+    """Student's interval of the mean of `values` (n >= 2): mean +- t_{n-1} s / sqrt(n)."""
+    from scipy.special import stdtrit
+
+    array = _vector(values)
+    count = len(array)
+    if count < 2:
+        raise LearningError("an interval over seeds needs at least 2 of them, got 1")
+    half = float(stdtrit(count - 1, 0.5 + confidence / 2.0)) * float(array.std(ddof=1)) / math.sqrt(count)
+    return Interval(float(array.mean()) - half, float(array.mean()) + half)
+
+
 class PairedComparison(NamedTuple):
     """mean(a - b) over pairs, its bootstrap interval, and how often each side was ahead."""
 

@@ -1,30 +1,41 @@
-"""Train a policy from a dataset: IQL under a learned, true or constant reward, or behaviour cloning."""
+"""Train a policy: IQL or behaviour cloning from a dataset, or PPO in simulation; one seed or several at once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 
-from sealegs_learning.config import TrainConfig as Config
+from sealegs_learning.config import TrainConfig
 
 __all__ = ["Config", "run"]
 
 
-def run(config: Config) -> int:
-    """Train with a progress bar and say where the checkpoint lies."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+@dataclass(frozen=True)
+class Config(TrainConfig):
+    """Options of `sealegs train`."""
 
+    seeds: tuple[int, ...] = ()
+    """Train one run for each of these seeds, in OUT/seed0 and so on, instead of one with --seed."""
+    jobs: int = 2
+    """Runs at the same time, each in a process of its own on one thread, where there are several seeds."""
+
+
+def run(config: Config) -> int:
+    """Train with live figures, and say where the checkpoint lies."""
+    training = TrainConfig(**{field.name: getattr(config, field.name) for field in fields(TrainConfig)})
+    if config.seeds:
+        return _several(training, config.seeds, config.jobs)
+    return _one(training)
+
+
+def _one(config: TrainConfig) -> int:
+    from sealegs.training.live import LiveTraining
+    from sealegs.training.runs import total_of, unit_of
     from sealegs_learning.config import check_config
     from sealegs_learning.train import train
 
     check_config(config)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[figures]}")) as bar:
-        task = bar.add_task(_title(config), total=config.updates, figures="")
-
-        def show(update: int, updates: int, figures: Mapping[str, float]) -> None:
-            bar.update(task, completed=update, total=updates, figures=_brief(figures))
-
-        report = train(config, show)
+    with LiveTraining(_title(config), total_of(config), unit_of(config)) as live:
+        report = train(config, live)
     print(
         f"{report.done} {report.unit}s in {report.seconds:.0f} s ({report.per_second:.0f}/s)"
         f"{f', stopped early: {report.stopped}' if report.stopped else ''}; checkpoint: {report.checkpoint}"
@@ -32,10 +43,31 @@ def run(config: Config) -> int:
     return 0
 
 
-def _title(config: Config) -> str:
-    return "behaviour cloning" if config.learner == "bc" else f"IQL, reward {config.reward}"
+def _several(config: TrainConfig, seeds: tuple[int, ...], jobs: int) -> int:
+    from sealegs.training.runs import run_trainings
+    from sealegs_contract.errors import LearningError
+    from sealegs_learning.config import check_config
+
+    if len(set(seeds)) != len(seeds):
+        raise LearningError(f"a seed comes twice in --seeds {' '.join(map(str, seeds))}")
+    runs = [replace(config, seed=seed, out=config.out / f"seed{seed}") for seed in seeds]
+    for one in runs:
+        check_config(one)
+    if config.overwrite:
+        import shutil
+
+        for one in runs:
+            shutil.rmtree(one.out / "checkpoint", ignore_errors=True)
+    run_trainings(runs, jobs)
+    print(f"{len(runs)} policies: {', '.join(str(one.out) for one in runs)}")
+    return 0
 
 
-def _brief(figures: Mapping[str, float]) -> str:
-    shown = [name for name in ("success", "q", "policy_loss") if name in figures]
-    return "  ".join(f"{name} {figures[name]:.2f}" for name in shown)
+def _title(config: TrainConfig) -> str:
+    match config.learner:
+        case "bc":
+            return "behaviour cloning"
+        case "ppo":
+            return f"PPO on {config.task}"
+        case _:
+            return f"IQL, reward {config.reward}"

@@ -114,7 +114,7 @@ def test_the_verb_evaluates_records_and_compares(reach_run, tmp_path, capsys):
     assert "/3 =" in printed
     assert "paired difference in success +0.000" in printed
     content = json.loads(out.read_text())
-    assert content["compared_with"]["per_episode"] == content["per_episode"]
+    assert content["compared_with"]["policies"][0]["per_episode"] == content["per_episode"]
     recorded = json.loads((reach_run / "checkpoint" / "evaluation.json").read_text())
     assert recorded["evaluation"]["success_rate"] == content["success_rate"]
 
