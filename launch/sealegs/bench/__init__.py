@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 BENCHES: dict[str, tuple[str, str]] = {
     # name: (module in sealegs.bench, one line of help)
+    "inference": ("inference", "one action by PolicyRuntime, by the bare onnxruntime call and by torch eager"),
 }
 
 

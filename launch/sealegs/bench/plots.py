@@ -22,7 +22,7 @@ STYLE: dict[str, Any] = {
     "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica", "sans-serif"],
     "font.size": 10,
     "axes.titlesize": 11,
-    "axes.titleweight": "semibold",
+    "axes.titleweight": "bold",
     "axes.titlecolor": INK,
     "axes.titlelocation": "left",
     "axes.labelcolor": SOFT,
@@ -37,9 +37,13 @@ STYLE: dict[str, Any] = {
     "ytick.color": SOFT,
     "legend.frameon": False,
     "legend.labelcolor": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
     "svg.fonttype": "none",
     "svg.hashsalt": "sealegs",
     "figure.constrained_layout.use": True,
+    "figure.constrained_layout.w_pad": 0.12,
+    "figure.constrained_layout.h_pad": 0.12,
 }
 
 
@@ -92,4 +96,17 @@ def bars(
 def save_svg(figure: Figure, path: Path) -> None:
     """Write a figure; no date and no random name goes into it."""
     with rc_context(STYLE), replaced_file(path) as temporary:
+        for axes in figure.axes:
+            _finish(axes)
         figure.savefig(temporary, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
+
+
+def _finish(axes: Axes) -> None:
+    """Titles and legends are drawn by whoever makes the figure: bring them into the style."""
+    text = axes.get_title()
+    if text:
+        axes.set_title("", loc="center")
+        axes.set_title(text, loc="left", color=INK, fontsize=11, fontweight="bold")
+    legend = axes.get_legend()
+    if legend is not None:
+        legend.set_frame_on(False)
