@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reward": ("reward", "learn a reward from labels and write it beside the dataset as a sidecar"),
     "train": ("train", "train a policy from a dataset"),
     "evaluate": ("evaluate", "run a policy in simulation and report success with its interval"),
+    "fqe": ("fqe", "estimate from logs alone what policies are worth, with intervals"),
     "export": ("export", "turn a checkpoint into a signed ONNX bundle"),
     "verify": ("verify", "check a bundle's signature and digests"),
     "launch": ("launch", "run a ROS 2 launch file (XML) where only pip is installed"),

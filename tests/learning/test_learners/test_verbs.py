@@ -79,6 +79,28 @@ def test_reward_train_resume_and_evaluate(dataset, tmp_path, capsys):
     assert json.loads(out.read_text())["task"] == "reach"
 
 
+def test_fqe_values_policies_from_the_logs(dataset, tmp_path, capsys):
+    train = ["train", "--dataset", str(dataset), "--hidden", "16"]
+    for name, learner in (("a", "bc"), ("b", "iql")):
+        assert main([*train, "--out", str(tmp_path / name), "--learner", learner, "--updates", "5"]) == 0
+    fqe = ["fqe", "--dataset", str(dataset), "--updates", "40", "--members", "2", "--hidden", "16"]
+    both = ["--policy", str(tmp_path / "a"), "--policy", str(tmp_path / "b")]
+    out = tmp_path / "values.json"
+    assert main([*fqe, *both, "--json", str(out)]) == 0
+    content = json.loads(out.read_text())
+    assert content["dataset_fingerprint"] == Dataset.open(dataset).fingerprint
+    assert [row["policy"] for row in content["values"]] == [str(tmp_path / "a"), str(tmp_path / "b"), "logs"]
+    for row in content["values"]:
+        assert len(row["members"]) == 2
+        assert row["interval"][0] <= row["value"] <= row["interval"][1]
+        assert 0.0 <= row["value"] <= 100.0  # progress is in [0, 1]
+    capsys.readouterr()
+    assert main([*fqe, *both, "--reward", "nobody"]) == 2
+    assert "no reward 'nobody'" in capsys.readouterr().err
+    assert main([*fqe, *both, "--members", "1"]) == 2
+    assert "fqe.members must be at least 2" in capsys.readouterr().err
+
+
 def test_unknown_names_say_what_is_available(dataset, tmp_path, capsys):
     train = ["train", "--dataset", str(dataset), "--out", str(tmp_path / "x")]
     assert main([*train, "--reward", "nobody"]) == 2
