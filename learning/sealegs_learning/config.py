@@ -32,6 +32,8 @@ class TrainConfig:
     batch_size: int = 256
     """Transitions per update."""
     hidden: tuple[int, ...] = (256, 256)
+    device: str = "cpu"
+    """Where learners from data compute: cpu (one thread), or cuda (data resident, each update one CUDA graph)."""
     """Units of the hidden layers of every network."""
     learning_rate: float = 3e-4
     """Adam's step size; the actor's decays to zero by a cosine."""

@@ -98,9 +98,12 @@ class Normalizer(nn.Module):
 
 
 def gaussian_log_prob(mean: Tensor, log_std: Tensor, x: Tensor) -> Tensor:
-    """log N(x; mean, diag exp(log_std)^2) summed over the last axis: (B, J), (J,), (B, J) -> (B,)."""
+    """log N(x; mean, diag exp(log_std)^2) summed over the last axis: (B, J), (J,), (B, J) -> (B,).
+
+    With members in front: (K, B, J), (K, 1, J), (K, B, J) -> (K, B).
+    """
     z = (x - mean) * torch.exp(-log_std)
-    return -0.5 * z.square().sum(-1) - log_std.sum() - 0.5 * math.log(2.0 * math.pi) * x.shape[-1]
+    return -0.5 * z.square().sum(-1) - log_std.sum(-1) - 0.5 * math.log(2.0 * math.pi) * x.shape[-1]
 
 
 class GaussianActor(nn.Module):

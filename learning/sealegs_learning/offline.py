@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -13,19 +14,24 @@ from sealegs_contract.errors import LearningError
 from sealegs_learning.config import TrainConfig
 from sealegs_learning.learners.base import Learner
 from sealegs_learning.learners.bc import BC
+from sealegs_learning.learners.graphed import GraphedUpdates, check_device
 from sealegs_learning.learners.iql import IQL
 from sealegs_learning.networks import GaussianActor, Policy
+from sealegs_learning.policies.cloned import ClonedPolicy
+from sealegs_learning.policies.frames import HasImages, SeeingTransitions, with_images
+from sealegs_learning.policies.view import View
 from sealegs_learning.reward.sidecar import Reward, RewardDataset, describe_reward, read_reward
 from sealegs_learning.transitions import (
     LoggedData,
     Transitions,
     build_transitions,
+    learnable_episodes,
     return_range_scaled,
     standardised,
 )
 
 
-class TrainingData(LoggedData, RewardDataset, Protocol):
+class TrainingData(LoggedData, RewardDataset, HasImages, Protocol):
     """A dataset with rows, episodes and reward sidecars."""
 
 
@@ -35,11 +41,17 @@ class OfflineSession:
     unit = "update"
 
     def __init__(
-        self, learner: Learner, transitions: Transitions, config: TrainConfig, about: Mapping[str, Any]
+        self,
+        learner: Learner,
+        transitions: Transitions | SeeingTransitions,
+        config: TrainConfig,
+        about: Mapping[str, Any],
     ) -> None:
-        self.learner, self.transitions, self.about = learner, transitions, about
+        self.learner, self.transitions, self.about = learner, transitions.to(config.device), about
         self.batch_size, self.total = config.batch_size, config.updates
         self.batches = torch.Generator().manual_seed(config.seed + 1)
+        resident = isinstance(self.transitions, Transitions) and self.transitions.packed.is_cuda
+        self._graphed = GraphedUpdates(learner, self.transitions, config.batch_size) if resident else None
 
     @property
     def done(self) -> int:
@@ -48,12 +60,15 @@ class OfflineSession:
 
     @property
     def policy(self) -> GaussianActor:
-        """What is learned."""
-        return self.learner.policy
+        """What is learned, on the CPU."""
+        return copy.deepcopy(self.learner.policy).cpu() if self._graphed else self.learner.policy
 
     def advance(self, until: int) -> dict[str, float]:
         """Update until `until` updates are done; the metrics of the last one."""
-        metrics: dict[str, Tensor] = {}
+        if self._graphed:
+            metrics = self._graphed.advance([self.batches], until - self.done)
+            return {name: float(value) for name, value in metrics.items()}
+        metrics = {}
         while self.learner.done < until:
             metrics = self.learner.update(self.transitions.sample(self.batches, self.batch_size))
         return {name: float(value) for name, value in metrics.items()}
@@ -75,7 +90,8 @@ def offline_session(config: TrainConfig, dataset: TrainingData | None = None) ->
     """
     data: Any = dataset if dataset is not None else _open(config)
     reward_name = "constant" if config.learner == "bc" else config.reward
-    transitions = build_transitions(data, scaled_reward(config, read_reward(data, reward_name), data))
+    view = view_of(config, data)
+    transitions = build_transitions(data, scaled_reward(config, read_reward(data, reward_name), data), view)
     tasks = sorted({episode.task for episode in data.episodes})
     learner = make_learner(config, data, transitions, tasks[0] if len(tasks) == 1 else "")
     reward = describe_reward(data, reward_name) if config.learner != "bc" else {"name": "none"}
@@ -84,7 +100,17 @@ def offline_session(config: TrainConfig, dataset: TrainingData | None = None) ->
         "reward": {k: reward[k] for k in ("name", "parquet_sha256", "labels", "held_out_accuracy") if k in reward},
         "transitions": len(transitions),
     }
-    return OfflineSession(learner, transitions, config, about)
+    if not view.observation_spec.images:
+        return OfflineSession(learner, transitions, config, about)
+    images, delay = view.observation_spec.images, view.temporal.image_delay
+    seeing = with_images(transitions, data, learnable_episodes(data), images, delay, config.inputs.shift)
+    return OfflineSession(learner, seeing, config, about)
+
+
+def view_of(config: TrainConfig, data: LoggedData) -> View:
+    """What the policy sees of `data` and puts out."""
+    extent = (config.bc.chunk, config.bc.execute) if config.learner == "bc" else (1, 1)
+    return View.make(data, config.inputs, *extent)
 
 
 def scaled_reward(config: TrainConfig, reward: Reward, data: LoggedData) -> np.ndarray:
@@ -102,14 +128,22 @@ def scaled_reward(config: TrainConfig, reward: Reward, data: LoggedData) -> np.n
 def make_learner(config: TrainConfig, data: LoggedData, transitions: Transitions, task: str) -> Learner:
     """The learner of a robot's policy with its first weights, which `config.seed` decides."""
     generator = torch.Generator().manual_seed(config.seed)
-    policy = Policy(
-        data.robot, data.observation_spec, data.action_spec, transitions.normalizer, config.hidden, generator, task
-    )
+    view = view_of(config, data)
+    parts = (data.robot, view.observation_spec, data.action_spec, transitions.normalizer, config.hidden, generator)
+    bins = config.bc.bins if config.learner == "bc" and config.bc.loss == "bins" else 0
+    if bins or view.observation_spec.images:
+        policy: Policy = ClonedPolicy(*parts, task, view.temporal, bins, config.bc.sharpness)
+    else:
+        policy = Policy(*parts, task, temporal=view.temporal)
     return learner_of(policy, config, generator)
 
 
 def learner_of(policy: GaussianActor, config: TrainConfig, generator: torch.Generator) -> Learner:
-    """The learner that `config` names, around `policy`; `generator` draws the first weights of its other networks."""
+    """The learner that `config` names, around `policy`; `generator` draws the first weights of its other networks.
+
+    MachineError where `config.device` is not there.
+    """
+    policy.to(check_device(config.device))
     if config.learner == "bc":
         return BC(policy, config.bc, config.learning_rate, config.updates)
     return IQL(policy, config.iql, config.learning_rate, config.updates, generator)

@@ -3,12 +3,13 @@
 Row t becomes a transition with row t+1 of the same episode, so an episode of T rows gives T-1 transitions:
     s = state[t],  a = normalised action[t],  r = reward[t+1] ("reward of next frame"),  s' = state[t+1].
 The reward is that of the frame in which the action ended, as the simulator's own r = progress(s_{t+1}).
-There are no terminals: logged episodes end by time limit, which is not a terminal, so every s' is bootstrapped.
+Logged episodes end by time limit, which is not a terminal, so their every s' is bootstrapped. Where a task can end by
+failure (a hopper that falls), `terminal` is 1 for the transition into the failure, and nothing is bootstrapped there.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ from sealegs_contract.errors import LearningError
 from sealegs_contract.robot import RobotProfile
 from sealegs_contract.spec import ActionSpec, ObservationSpec
 from sealegs_learning.networks import Normalizer
+from sealegs_learning.policies.view import View
 
 
 class LoggedData(Protocol):
@@ -66,35 +68,63 @@ class LoggedData(Protocol):
 
 
 class Batch(NamedTuple):
-    """Observations (B, D) and (B, D) normalised, actions (B, J) in [-1, 1], rewards (B,)."""
+    """Observations (B, D) and (B, D) normalised, actions (B, J) in [-1, 1], rewards (B,), terminals (B,) 0 or 1.
+
+    With a leading axis K, a batch for each of K members.
+    """
 
     observation: Tensor
     action: Tensor
     reward: Tensor
     next_observation: Tensor
+    terminal: Tensor
 
 
 @dataclass(frozen=True)
 class Transitions:
-    """All transitions in one tensor (M, 2D + J + 1), so that drawing a batch is one gather."""
+    """All transitions in one tensor (M, 2D + J + 2), so that drawing a batch is one gather."""
 
     packed: Tensor
     observation_size: int
     action_size: int
     normalizer: Normalizer
 
+    @classmethod
+    def pack(
+        cls,
+        observation: Tensor,
+        action: Tensor,
+        reward: Tensor,
+        next_observation: Tensor,
+        terminal: Tensor,
+        normalizer: Normalizer,
+    ) -> Transitions:
+        """From raw observations (M, D) twice, actions (M, J), rewards (M,), terminals (M,)."""
+        now, then = normalizer(observation), normalizer(next_observation)
+        packed = torch.cat([now, action, reward[:, None], then, terminal[:, None]], dim=1)
+        return cls(packed.to(torch.float32).contiguous(), observation.shape[1], action.shape[1], normalizer)
+
     def __len__(self) -> int:
         return len(self.packed)
 
+    def to(self, device: str | torch.device) -> Transitions:
+        """The same, resident on `device`."""
+        return replace(self, packed=self.packed.to(device))
+
     def rows(self, indices: Tensor) -> Batch:
-        """The transitions at `indices` (B,)."""
+        """The transitions at `indices` (B,), or (K, B) for K members."""
         d, j = self.observation_size, self.action_size
-        picked = self.packed.index_select(0, indices)
-        return Batch(picked[:, :d], picked[:, d : d + j], picked[:, d + j], picked[:, d + j + 1 :])
+        picked = self.packed.index_select(0, indices.flatten()).view(*indices.shape, -1)
+        s, a, r, s_next, terminal = torch.split(picked, [d, j, 1, d, 1], dim=-1)
+        return Batch(s, a, r.squeeze(-1), s_next, terminal.squeeze(-1))
+
+    def draw(self, generator: torch.Generator, size: int, updates: int = 1) -> Tensor:
+        """Indices (updates, size), uniform with replacement; the same numbers as `updates` draws of one."""
+        return torch.randint(len(self.packed), (updates, size), generator=generator)
 
     def sample(self, generator: torch.Generator, size: int) -> Batch:
         """`size` transitions drawn uniformly with replacement by `generator`."""
-        return self.rows(torch.randint(len(self.packed), (size,), generator=generator))
+        return self.rows(self.draw(generator, size)[0])
 
 
 def episode_slices(episode_index: NDArray[np.int64]) -> list[slice]:
@@ -137,8 +167,18 @@ def _in_order(data: LoggedData, measured: NDArray[np.float64]) -> NDArray[np.flo
     return measured[[field.joints.index(name) for name in data.action_spec.joints]]
 
 
-def build_transitions(data: LoggedData, reward: NDArray[np.float32]) -> Transitions:
-    """Transitions of every episode of `data` under the row rewards `reward` (N,).
+def learnable_episodes(data: LoggedData) -> list[slice]:
+    """Row ranges of the episodes that hold a transition. LearningError where none does."""
+    episodes = [e for e in episode_slices(data.episode_index) if e.stop - e.start >= 2]
+    if not episodes:
+        raise LearningError(
+            f"no episode has two rows or more, so there is no transition ({len(data.state)} rows in all)"
+        )
+    return episodes
+
+
+def build_transitions(data: LoggedData, reward: NDArray[np.float32], view: View | None = None) -> Transitions:
+    """Transitions of every episode of `data` under the row rewards `reward` (N,), as `view` sees them (all of it).
 
     Raises LearningError on a wrong number of rewards, values that are not finite, or no episode of two rows.
     """
@@ -148,17 +188,16 @@ def build_transitions(data: LoggedData, reward: NDArray[np.float32]) -> Transiti
     for name, values in (("state", data.state), ("action", data.action), ("reward", reward)):
         if not np.isfinite(values).all():
             raise LearningError(f"{name} holds {np.count_nonzero(~np.isfinite(values))} value(s) that are not finite")
-    episodes = [e for e in episode_slices(data.episode_index) if e.stop - e.start >= 2]
-    if not episodes:
-        raise LearningError(f"no episode has two rows or more, so there is no transition ({rows} rows in all)")
-    raw = torch.from_numpy(np.array(data.state, dtype=np.float32))
-    normalizer = Normalizer.fit(raw)
-    state = normalizer(raw)
+    episodes = learnable_episodes(data)
+    view = view or View(data.observation_spec)
+    raw = torch.from_numpy(view.inputs(data, episodes))
     now = torch.cat([torch.arange(e.start, e.stop - 1) for e in episodes])
-    action = torch.from_numpy(np.concatenate([normalised_actions(data, e)[:-1] for e in episodes]))
-    reward_of_next_frame = torch.from_numpy(np.asarray(reward, dtype=np.float32))[now + 1, None]
-    packed = torch.cat([state[now], action, reward_of_next_frame, state[now + 1]], dim=1)
-    return Transitions(packed.contiguous(), state.shape[1], action.shape[1], normalizer)
+    outputs = [view.outputs(data, normalised_actions(data, e))[:-1] for e in episodes]
+    action = torch.from_numpy(np.concatenate(outputs))
+    reward_of_next_frame = torch.from_numpy(np.asarray(reward, dtype=np.float32))[now + 1]
+    return Transitions.pack(
+        raw[now], action, reward_of_next_frame, raw[now + 1], torch.zeros(len(now)), Normalizer.fit(raw)
+    )
 
 
 def standardised(reward: NDArray[np.float32], scale: float = 1.0) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +34,17 @@ class Trainable:
     def _make_optimizer(self) -> torch.optim.Adam:
         """One Adam for all: the actor's group first, since its rate differs. The target network is in no group."""
         others = [p for name, net in self.networks.items() if name != "policy" for p in net.parameters()]
-        groups = [list(self.policy.parameters()), [p for p in others if p.requires_grad]]
+        groups = [list(self.networks["policy"].parameters()), [p for p in others if p.requires_grad]]
         self._flat = [flatten_parameters(group) for group in groups if group]
-        return torch.optim.Adam([{"params": [flat]} for flat in self._flat], lr=self.learning_rate, fused=True)
+        graphed = self._flat[0].is_cuda  # a captured step reads its rate from memory
+        rate: Any = self.learning_rate
+        optimizer = torch.optim.Adam(
+            [{"params": [flat]} for flat in self._flat], lr=rate, fused=True, capturable=graphed
+        )
+        if graphed:
+            for group in optimizer.param_groups:
+                group["lr"] = torch.tensor(rate, device=self._flat[0].device)
+        return optimizer
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights and optimiser moments by name."""
@@ -70,14 +79,27 @@ class Learner(Trainable, ABC):
         self.learning_rate = learning_rate
         self.updates = updates
 
-    @abstractmethod
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One gradient step; metrics as detached scalars."""
+        self.schedule()
+        metrics = self.step(batch)
+        self.done += 1
+        return metrics
+
+    def schedule(self) -> None:
+        """The actor's step size for the next update."""
+        group, rate = self.optimizer.param_groups[0], cosine_rate(self.learning_rate, self.done, self.updates)
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+    @abstractmethod
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """The tensor part of `update`, which a CUDA graph can replay: no number in it changes from step to step."""
 
     def _descend(self, loss: Tensor) -> None:
-        self.optimizer.param_groups[0]["lr"] = cosine_rate(self.learning_rate, self.done, self.updates)
         for flat in self._flat:
             flat.grad.zero_()  # type: ignore[union-attr]
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        self.done += 1

@@ -39,8 +39,9 @@ def test_the_minimiser_of_the_expectile_loss_is_the_expectile():
 
 
 def test_targets_and_critic_loss_by_hand():
-    target = td_target(T([1.0, -1.0]), T([10.0, 0.0]), 0.9)
+    target = td_target(T([1.0, -1.0]), T([0.0, 0.0]), T([10.0, 0.0]), 0.9)
     assert target.tolist() == pytest.approx([10.0, -1.0])
+    assert td_target(T([1.0]), T([1.0]), T([10.0]), 0.9).item() == 1.0  # nothing follows a terminal
     q = T([[9.0, -1.0], [10.0, 2.0]])
     assert critic_loss(q, target).item() == pytest.approx((1 + 0) / 2 + (0 + 9) / 2)
 
@@ -73,26 +74,27 @@ def test_stacked_networks_equal_separate_ones():
 
 def plain_networks(learner: IQL) -> dict[str, nn.Module]:
     """The learner's networks as separate plain modules with the same weights."""
-    nets: dict[str, nn.Module] = {"value": copy.deepcopy(learner.value), "policy": copy.deepcopy(learner.policy)}
-    for k in range(2):
+    nets: dict[str, nn.Module] = {"policy": copy.deepcopy(learner.policy)}
+    for name, stack, k in (("value", learner.value, 0), ("q0", learner.q, 0), ("q1", learner.q, 1)):
         layers: list[nn.Module] = []
-        for weight, bias in zip(learner.q.weights, learner.q.biases, strict=True):
+        for weight, bias in zip(stack.weights, stack.biases, strict=True):
             linear = nn.Linear(*weight.shape[1:])
             linear.weight.data = weight[k].T.detach().clone()
             linear.bias.data = bias[k, 0].detach().clone()
             layers += [linear, nn.ReLU()]
-        nets[f"q{k}"] = nn.Sequential(*layers[:-1])
+        nets[name] = nn.Sequential(*layers[:-1])
+    for k in range(2):
         nets[f"target{k}"] = copy.deepcopy(nets[f"q{k}"])
     return nets
 
 
 def plain_iql_step(nets, optimizers, batch, c: IQLSettings, rate: float, done: int, total: int) -> None:
     """The paper's box with a separate Adam and a separate backward for each network."""
-    s, a, r, s_next = batch
+    s, a, r, s_next, terminal = batch
     sa = torch.cat([s, a], 1)
     with torch.no_grad():
         q_min = torch.minimum(nets["target0"](sa), nets["target1"](sa))[:, 0]
-        y = r + c.gamma * nets["value"](s_next)[:, 0]
+        y = r + c.gamma * (1 - terminal) * nets["value"](s_next)[:, 0]
     u = q_min - nets["value"](s)[:, 0]
     losses = {"value": ((c.tau - (u < 0).float()).abs() * u**2).mean()}
     for k in range(2):
@@ -124,11 +126,12 @@ def test_updates_equal_a_plain_implementation(point_world, goal_reward):
     generator = torch.Generator().manual_seed(5)
     for done in range(20):
         batch = transitions.sample(generator, 64)
+        batch = batch._replace(terminal=(torch.rand(64, generator=generator) < 0.2).float())
         learner.update(batch)
         plain_iql_step(nets, optimizers, batch, learner.settings, 1e-3, done, 50)
     x = transitions.packed[:100, :2]
     sa = transitions.packed[:100, :4]
-    torch.testing.assert_close(learner.value(x), nets["value"](x), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(learner.value(x)[0], nets["value"](x), atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(learner.policy.mean_action(x), nets["policy"].mean_action(x), atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(learner.policy.log_std, nets["policy"].log_std, atol=1e-5, rtol=1e-3)
     for k in range(2):
