@@ -104,7 +104,7 @@ def make_env(config: TrainConfig) -> BatchedEnv:
     if config.task in LOCOMOTION:
         return LocomotionEnv(config.task, c.envs, c.threads, "same_step")
     if config.task in TASKS:
-        return BatchEnv(config.task, c.envs, threads=c.threads, autoreset="same_step")
+        return BatchEnv(config.task, c.envs, threads=c.threads, autoreset="same_step", randomise=c.randomise)
     raise LearningError(f"PPO learns in simulation: give --task; {available([*TASKS, *LOCOMOTION])}")
 
 

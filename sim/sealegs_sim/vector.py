@@ -16,6 +16,7 @@ from sealegs_contract.errors import SimulationError
 from sealegs_contract.robot import RobotProfile
 from sealegs_sim.batched import BatchedEnv, Rows, State
 from sealegs_sim.control import JointControl
+from sealegs_sim.randomize import Randomizer, ranges_of
 from sealegs_sim.scene import build_scene
 from sealegs_sim.simulation import diverged
 from sealegs_sim.starts import sample_start
@@ -28,7 +29,8 @@ class BatchEnv(BatchedEnv):
     """`num_envs` independent copies of SealegsEnv(task, robot), stepped together on `threads` threads.
 
     Env i, reset with seed s, gives exactly the observations and rewards that SealegsEnv gives after reset(seed=s) under
-    the same actions. Seeds and autoreset: see BatchedEnv.
+    the same actions, unless `randomise` draws every episode's robot from its profile's ranges (see `randomize`). Seeds
+    and autoreset: see BatchedEnv.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class BatchEnv(BatchedEnv):
         robot: str | RobotProfile = "so101",
         threads: int = 1,
         autoreset: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        randomise: bool = False,
     ) -> None:
         self.scene = build_scene(task, robot)
         self.task, self.robot = self.scene.task, self.scene.robot
@@ -46,6 +49,8 @@ class BatchEnv(BatchedEnv):
         self.control = JointControl(self.robot, self.scene.action_spec, num_envs)
         self._mocap_pos, self._mocap_quat = (self._batch.bind(name) for name in ("mocap_pos", "mocap_quat"))
         self._site_xpos = self._batch.bind("site_xpos")
+        ranges = ranges_of(self.robot) if randomise else {}
+        self._randomizer = Randomizer(self._batch, self.scene.model, ranges) if ranges else None
         self._run = np.zeros(num_envs, dtype=np.int64)
         self._success = np.zeros(num_envs, dtype=bool)
         self.single_observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (self._spec.size,), np.float32)
@@ -76,6 +81,8 @@ class BatchEnv(BatchedEnv):
             start = sample_start(self.scene, self._rngs[row])
             self._qpos[row], self._mocap_pos[row], self._mocap_quat[row] = start.qpos, start.mocap_pos, start.mocap_quat
             self._ctrl[row, self.scene.actuator] = start.qpos[self.scene.joint_qpos]
+        if self._randomizer is not None:
+            self._randomizer.draw(rows, self._rngs)
         self._batch.forward(ids=rows, stage=POSITION_STAGE)
         measured = self._qpos[:, self.scene.joint_qpos]
         if self._started:
@@ -110,22 +117,35 @@ class BatchEnv(BatchedEnv):
             "success": self._success.copy(),
         }
 
+    def poses(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """What a renderer needs of every env: qpos (N, nq), mocap positions (N, nmocap, 3) and quaternions."""
+        return self._qpos, self._mocap_pos, self._mocap_quat
+
     def state(self) -> State:
-        """See BatchedEnv; the guard's last command and the success counters belong to it."""
-        return super().state() | {
-            "guard_position": self.control.guard.position.copy(),
-            "guard_velocity": self.control.guard.velocity.copy(),
-            "run": self._run.copy(),
-            "success": self._success.copy(),
-        }
+        """See BatchedEnv; the guard's last command, the success counters and the drawn robots belong to it."""
+        drawn = {} if self._randomizer is None else {"randomization": self._randomizer.factors.copy()}
+        return (
+            super().state()
+            | drawn
+            | {
+                "guard_position": self.control.guard.position.copy(),
+                "guard_velocity": self.control.guard.velocity.copy(),
+                "run": self._run.copy(),
+                "success": self._success.copy(),
+            }
+        )
 
     def set_state(self, state: Mapping[str, NDArray]) -> NDArray[np.floating]:
         """See BatchedEnv."""
         super().set_state(state)
+        if self._randomizer is not None:
+            self._randomizer.factors[:] = state["randomization"]
+            self._randomizer.apply(np.arange(self.num_envs))
         self._batch.forward(stage=POSITION_STAGE)  # the sites' positions, which the observation reads
         self.control.guard.reset(state["guard_position"], velocity=state["guard_velocity"])
         self._run, self._success = np.array(state["run"]), np.array(state["success"])
         return self._observation()
 
     def _state_names(self) -> set[str]:
-        return super()._state_names() | {"guard_position", "guard_velocity", "run", "success"}
+        drawn = set() if self._randomizer is None else {"randomization"}
+        return super()._state_names() | drawn | {"guard_position", "guard_velocity", "run", "success"}
