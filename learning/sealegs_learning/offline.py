@@ -17,21 +17,17 @@ from sealegs_learning.learners.bc import BC
 from sealegs_learning.learners.graphed import GraphedUpdates, check_device
 from sealegs_learning.learners.iql import IQL
 from sealegs_learning.networks import GaussianActor, Policy
-from sealegs_learning.policies.cloned import ClonedPolicy
-from sealegs_learning.policies.frames import HasImages, SeeingTransitions, with_images
-from sealegs_learning.policies.view import View
 from sealegs_learning.reward.sidecar import Reward, RewardDataset, describe_reward, read_reward
 from sealegs_learning.transitions import (
     LoggedData,
     Transitions,
     build_transitions,
-    learnable_episodes,
     return_range_scaled,
     standardised,
 )
 
 
-class TrainingData(LoggedData, RewardDataset, HasImages, Protocol):
+class TrainingData(LoggedData, RewardDataset, Protocol):
     """A dataset with rows, episodes and reward sidecars."""
 
 
@@ -41,17 +37,13 @@ class OfflineSession:
     unit = "update"
 
     def __init__(
-        self,
-        learner: Learner,
-        transitions: Transitions | SeeingTransitions,
-        config: TrainConfig,
-        about: Mapping[str, Any],
+        self, learner: Learner, transitions: Transitions, config: TrainConfig, about: Mapping[str, Any]
     ) -> None:
         self.learner, self.transitions, self.about = learner, transitions.to(config.device), about
         self.batch_size, self.total = config.batch_size, config.updates
         self.batches = torch.Generator().manual_seed(config.seed + 1)
-        resident = isinstance(self.transitions, Transitions) and self.transitions.packed.is_cuda
-        self._graphed = GraphedUpdates(learner, self.transitions, config.batch_size) if resident else None
+        on_gpu = self.transitions.packed.is_cuda
+        self._graphed = GraphedUpdates(learner, self.transitions, config.batch_size) if on_gpu else None
 
     @property
     def done(self) -> int:
@@ -90,8 +82,7 @@ def offline_session(config: TrainConfig, dataset: TrainingData | None = None) ->
     """
     data: Any = dataset if dataset is not None else _open(config)
     reward_name = "constant" if config.learner == "bc" else config.reward
-    view = view_of(config, data)
-    transitions = build_transitions(data, scaled_reward(config, read_reward(data, reward_name), data), view)
+    transitions = build_transitions(data, scaled_reward(config, read_reward(data, reward_name), data))
     tasks = sorted({episode.task for episode in data.episodes})
     learner = make_learner(config, data, transitions, tasks[0] if len(tasks) == 1 else "")
     reward = describe_reward(data, reward_name) if config.learner != "bc" else {"name": "none"}
@@ -100,17 +91,7 @@ def offline_session(config: TrainConfig, dataset: TrainingData | None = None) ->
         "reward": {k: reward[k] for k in ("name", "parquet_sha256", "labels", "held_out_accuracy") if k in reward},
         "transitions": len(transitions),
     }
-    if not view.observation_spec.images:
-        return OfflineSession(learner, transitions, config, about)
-    images, delay = view.observation_spec.images, view.temporal.image_delay
-    seeing = with_images(transitions, data, learnable_episodes(data), images, delay, config.inputs.shift)
-    return OfflineSession(learner, seeing, config, about)
-
-
-def view_of(config: TrainConfig, data: LoggedData) -> View:
-    """What the policy sees of `data` and puts out."""
-    extent = (config.bc.chunk, config.bc.execute) if config.learner == "bc" else (1, 1)
-    return View.make(data, config.inputs, *extent)
+    return OfflineSession(learner, transitions, config, about)
 
 
 def scaled_reward(config: TrainConfig, reward: Reward, data: LoggedData) -> np.ndarray:
@@ -128,13 +109,9 @@ def scaled_reward(config: TrainConfig, reward: Reward, data: LoggedData) -> np.n
 def make_learner(config: TrainConfig, data: LoggedData, transitions: Transitions, task: str) -> Learner:
     """The learner of a robot's policy with its first weights, which `config.seed` decides."""
     generator = torch.Generator().manual_seed(config.seed)
-    view = view_of(config, data)
-    parts = (data.robot, view.observation_spec, data.action_spec, transitions.normalizer, config.hidden, generator)
-    bins = config.bc.bins if config.learner == "bc" and config.bc.loss == "bins" else 0
-    if bins or view.observation_spec.images:
-        policy: Policy = ClonedPolicy(*parts, task, view.temporal, bins, config.bc.sharpness)
-    else:
-        policy = Policy(*parts, task, temporal=view.temporal)
+    policy = Policy(
+        data.robot, data.observation_spec, data.action_spec, transitions.normalizer, config.hidden, generator, task
+    )
     return learner_of(policy, config, generator)
 
 
