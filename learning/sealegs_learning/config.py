@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from sealegs_contract.errors import LearningError
 from sealegs_learning.learners.settings import BCSettings, IQLSettings, PPOSettings
+from sealegs_learning.policies.settings import InputSettings
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,9 @@ class TrainConfig:
     """Seeds the weights and the batches; with one thread, runs are bit-identical on one machine."""
     batch_size: int = 256
     """Transitions per update."""
-    hidden: tuple[int, ...] = (256, 256)
     device: str = "cpu"
     """Where learners from data compute: cpu (one thread), or cuda (data resident, each update one CUDA graph)."""
+    hidden: tuple[int, ...] = (256, 256)
     """Units of the hidden layers of every network."""
     learning_rate: float = 3e-4
     """Adam's step size; the actor's decays to zero by a cosine."""
@@ -43,6 +44,8 @@ class TrainConfig:
     """Factor on the standardised reward."""
     spread_penalty: float = 0.0
     """Use mean - penalty * spread of the reward ensemble."""
+    inputs: InputSettings = field(default_factory=InputSettings)
+    """What the policy sees of the dataset's observation."""
     iql: IQLSettings = field(default_factory=IQLSettings)
     """Settings of IQL."""
     bc: BCSettings = field(default_factory=BCSettings)
@@ -105,12 +108,17 @@ def check_config(config: TrainConfig) -> None:
         ("patience", config.patience >= 0, "at least 0"),
     ]
     settings = getattr(config, config.learner)
-    for owner, prefix, found in ((config, "", rules), (settings, f"{config.learner}.", settings.rules())):
+    owners = ((config, "", rules), (config.inputs, "inputs.", config.inputs.rules()))
+    for owner, prefix, found in (*owners, (settings, f"{config.learner}.", settings.rules())):
         for name, holds, expected in found:
             if not holds:
                 raise LearningError(f"{prefix}{name} must be {expected}, got {getattr(owner, name)}")
     if (config.stop_success or config.patience) and not config.evaluate_every:
         raise LearningError("stop_success and patience look at evaluations: set evaluate_every")
+    if config.inputs.cameras and config.learner != "bc":
+        raise LearningError(f"inputs.cameras are for learner bc, which clones from images; {config.learner} cannot")
+    if config.learner == "ppo" and config.inputs != InputSettings():
+        raise LearningError("inputs choose from a dataset's observation; ppo sees the whole of its simulation's")
     if (config.out / "checkpoint").exists() and not (config.resume or config.overwrite):
         raise LearningError(
             f"{config.out} already holds a training: go on with --resume, or replace it with --overwrite"

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
-from sealegs_contract.errors import LearningError
+from sealegs_contract.errors import LearningError, SpecError
+from sealegs_contract.selection import columns_of
+from sealegs_learning.policies.acting import PolicyActor
 from sealegs_learning.statistics import Interval, bootstrap_mean_interval, wilson_interval
 
 FILM_SIZE = (240, 180)
@@ -93,13 +94,6 @@ class Evaluation:
         }
 
 
-def act(policy: nn.Module, observation: np.ndarray) -> np.ndarray:
-    """Actions (B, J) float32 for observations (B, D): the policy's mean, without chance."""
-    with torch.no_grad():
-        action: np.ndarray = policy(torch.from_numpy(np.ascontiguousarray(observation, dtype=np.float32))).numpy()
-    return action
-
-
 def evaluate(
     policy: nn.Module,
     task: str,
@@ -110,18 +104,20 @@ def evaluate(
 ) -> Evaluation:
     """Run `episodes` episodes of `task`. The policy maps raw observations to actions in [-1, 1].
 
-    `robot` is a profile or a name; the policy's own by default. Raises LearningError if the policy's observation is
-    not the task's.
+    One that has history, chunks or cameras is fed as the controller feeds it; rendering takes some 8 ms an image.
+    `robot` is a profile or a name; the policy's own by default. Raises LearningError if the policy observes what the
+    task does not give.
     """
     if episodes < 1:
         raise LearningError(f"an evaluation needs at least 1 episode, got {episodes}")
     started = time.perf_counter()
     env, horizon = _batch_env(policy, task, episodes, robot)
+    actor = PolicyActor(policy, env)
     try:
         observation, info = env.reset(seed=[seed + i for i in range(episodes)])
         returns, alive = np.zeros(episodes), np.ones(episodes, dtype=bool)
         for step in range(horizon):
-            observation, reward, terminated, truncated, info = env.step(act(policy, observation))
+            observation, reward, terminated, truncated, info = env.step(actor.act(observation))
             returns[alive] += reward[alive]
             alive &= ~(terminated | truncated)
             if progress is not None:
@@ -129,6 +125,7 @@ def evaluate(
             if not alive.any():
                 break
     finally:
+        actor.close()
         env.close()
     return Evaluation(
         task,
@@ -173,11 +170,14 @@ def check_fits(policy: nn.Module, task: Any, profile: Any) -> None:
     robot = load_robot(profile) if isinstance(profile, (str, Path)) else profile
     wanted = task.observation_spec(robot)
     spec = getattr(policy, "observation_spec", None)
-    if spec is not None and spec.fields != wanted.fields:
-        raise LearningError(
-            f"the policy observes {', '.join(f.name for f in spec.fields)}, but task {task.name!r} on {robot.name} "
-            f"gives {', '.join(f.name for f in wanted.fields)} (or other scales): train it on data of this task"
-        )
+    if spec is not None:
+        try:
+            columns_of(spec, wanted)
+        except SpecError as error:
+            raise LearningError(
+                f"the policy observes {', '.join(f.name for f in spec.fields)}, but task {task.name!r} on "
+                f"{robot.name} gives {', '.join(f.name for f in wanted.fields)}: train it on data of this task"
+            ) from error
     action = getattr(policy, "action_spec", None)
     if action is not None and action != task.action_spec(robot):
         raise LearningError(
@@ -194,6 +194,7 @@ def film(
     from sealegs_learning.files import replaced_file
 
     env, rate_hz = _film_env(policy, task, robot, camera)
+    actor = PolicyActor(policy, env)
     frames: list[Image.Image] = []
     total, ended, step = 0.0, False, 0
     try:
@@ -201,10 +202,11 @@ def film(
         while not ended:
             if step % every == 0:
                 frames.append(Image.fromarray(env.render()))
-            observation, reward, terminated, truncated, _ = env.step(act(policy, observation[None])[0])
+            observation, reward, terminated, truncated, _ = env.step(actor.act(observation[None])[0])
             total, ended, step = total + float(reward), bool(terminated or truncated), step + 1
         frames.append(Image.fromarray(env.render()))
     finally:
+        actor.close()
         env.close()
     with replaced_file(out) as temporary:
         frames[0].save(

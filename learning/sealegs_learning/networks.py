@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sealegs_contract.robot import RobotProfile
 from sealegs_contract.spec import ActionSpec, ObservationSpec
+from sealegs_contract.temporal import TemporalSpec
 
 Activation = Literal["relu", "tanh"]
 Bound = Literal["tanh", "clip"]
@@ -152,7 +153,8 @@ class GaussianActor(nn.Module):
 class Policy(GaussianActor):
     """A GaussianActor of a robot: it knows what its observations and actions mean, so it can be exported.
 
-    `ActionSpec.to_output` turns the action into rad; the exported graph contains both steps.
+    `ActionSpec.to_output` turns the action into rad; the exported graph contains both steps. With a `temporal` spec
+    its observation is the newest frames, history * D, and its action a chunk; learners see both flat.
     """
 
     def __init__(
@@ -166,9 +168,20 @@ class Policy(GaussianActor):
         task: str = "",
         activation: Activation = "relu",
         bound: Bound = "tanh",
+        temporal: TemporalSpec | None = None,
     ) -> None:
-        sizes = (observation_spec.size, action_spec.size)
+        extent = temporal or TemporalSpec()
+        sizes = (extent.history * observation_spec.size, extent.chunk * action_spec.size)
         super().__init__(*sizes, hidden, normalizer, generator, task, activation, bound)
+        self.temporal = extent
         self.robot = robot
         self.observation_spec = observation_spec
         self.action_spec = action_spec
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Action (B, J), or (B, chunk, J), in [-1, 1] for a raw observation (B, history * D)."""
+        return self.shaped(super().forward(observation))
+
+    def shaped(self, action: Tensor) -> Tensor:
+        """(B, chunk * J) -> (B, chunk, J); without chunks as it is."""
+        return action if self.temporal.chunk == 1 else action.view(-1, self.temporal.chunk, self.action_spec.size)

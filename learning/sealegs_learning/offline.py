@@ -17,17 +17,21 @@ from sealegs_learning.learners.bc import BC
 from sealegs_learning.learners.graphed import GraphedUpdates, check_device
 from sealegs_learning.learners.iql import IQL
 from sealegs_learning.networks import GaussianActor, Policy
+from sealegs_learning.policies.cloned import ClonedPolicy
+from sealegs_learning.policies.frames import HasImages, SeeingTransitions, with_images
+from sealegs_learning.policies.view import View
 from sealegs_learning.reward.sidecar import Reward, RewardDataset, describe_reward, read_reward
 from sealegs_learning.transitions import (
     LoggedData,
     Transitions,
     build_transitions,
+    learnable_episodes,
     return_range_scaled,
     standardised,
 )
 
 
-class TrainingData(LoggedData, RewardDataset, Protocol):
+class TrainingData(LoggedData, RewardDataset, HasImages, Protocol):
     """A dataset with rows, episodes and reward sidecars."""
 
 
@@ -37,13 +41,18 @@ class OfflineSession:
     unit = "update"
 
     def __init__(
-        self, learner: Learner, transitions: Transitions, config: TrainConfig, about: Mapping[str, Any]
+        self,
+        learner: Learner,
+        transitions: Transitions | SeeingTransitions,
+        config: TrainConfig,
+        about: Mapping[str, Any],
     ) -> None:
         self.learner, self.transitions, self.about = learner, transitions.to(config.device), about
         self.batch_size, self.total = config.batch_size, config.updates
         self.batches = torch.Generator().manual_seed(config.seed + 1)
-        on_gpu = self.transitions.packed.is_cuda
-        self._graphed = GraphedUpdates(learner, self.transitions, config.batch_size) if on_gpu else None
+        self._graphed: GraphedUpdates | None = None
+        if isinstance(self.transitions, Transitions) and self.transitions.packed.is_cuda:
+            self._graphed = GraphedUpdates(learner, self.transitions, config.batch_size)
 
     @property
     def done(self) -> int:
@@ -60,9 +69,10 @@ class OfflineSession:
         if self._graphed:
             metrics = self._graphed.advance([self.batches], until - self.done)
             return {name: float(value) for name, value in metrics.items()}
-        metrics = {}
+        metrics, source = {}, self.transitions
         while self.learner.done < until:
-            metrics = self.learner.update(self.transitions.sample(self.batches, self.batch_size))
+            batch: Any = source.sample(self.batches, self.batch_size)  # of images too, where the policy sees them
+            metrics = self.learner.update(batch)
         return {name: float(value) for name, value in metrics.items()}
 
     def tensors(self) -> dict[str, Tensor]:
@@ -82,7 +92,8 @@ def offline_session(config: TrainConfig, dataset: TrainingData | None = None) ->
     """
     data: Any = dataset if dataset is not None else _open(config)
     reward_name = "constant" if config.learner == "bc" else config.reward
-    transitions = build_transitions(data, scaled_reward(config, read_reward(data, reward_name), data))
+    view = view_of(config, data)
+    transitions = build_transitions(data, scaled_reward(config, read_reward(data, reward_name), data), view)
     tasks = sorted({episode.task for episode in data.episodes})
     learner = make_learner(config, data, transitions, tasks[0] if len(tasks) == 1 else "")
     reward = describe_reward(data, reward_name) if config.learner != "bc" else {"name": "none"}
@@ -91,7 +102,17 @@ def offline_session(config: TrainConfig, dataset: TrainingData | None = None) ->
         "reward": {k: reward[k] for k in ("name", "parquet_sha256", "labels", "held_out_accuracy") if k in reward},
         "transitions": len(transitions),
     }
-    return OfflineSession(learner, transitions, config, about)
+    if not view.observation_spec.images:
+        return OfflineSession(learner, transitions, config, about)
+    images, delay = view.observation_spec.images, view.temporal.image_delay
+    seeing = with_images(transitions, data, learnable_episodes(data), images, delay, config.inputs.shift)
+    return OfflineSession(learner, seeing, config, about)
+
+
+def view_of(config: TrainConfig, data: LoggedData) -> View:
+    """What the policy sees of `data` and puts out."""
+    extent = (config.bc.chunk, config.bc.execute) if config.learner == "bc" else (1, 1)
+    return View.make(data, config.inputs, *extent)
 
 
 def scaled_reward(config: TrainConfig, reward: Reward, data: LoggedData) -> np.ndarray:
@@ -109,9 +130,13 @@ def scaled_reward(config: TrainConfig, reward: Reward, data: LoggedData) -> np.n
 def make_learner(config: TrainConfig, data: LoggedData, transitions: Transitions, task: str) -> Learner:
     """The learner of a robot's policy with its first weights, which `config.seed` decides."""
     generator = torch.Generator().manual_seed(config.seed)
-    policy = Policy(
-        data.robot, data.observation_spec, data.action_spec, transitions.normalizer, config.hidden, generator, task
-    )
+    view = view_of(config, data)
+    parts = (data.robot, view.observation_spec, data.action_spec, transitions.normalizer, config.hidden, generator)
+    bins = config.bc.bins if config.learner == "bc" and config.bc.loss == "bins" else 0
+    if bins or view.observation_spec.images:
+        policy: Policy = ClonedPolicy(*parts, task, view.temporal, bins, config.bc.sharpness)
+    else:
+        policy = Policy(*parts, task, temporal=view.temporal)
     return learner_of(policy, config, generator)
 
 

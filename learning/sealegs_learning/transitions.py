@@ -22,6 +22,7 @@ from sealegs_contract.errors import LearningError
 from sealegs_contract.robot import RobotProfile
 from sealegs_contract.spec import ActionSpec, ObservationSpec
 from sealegs_learning.networks import Normalizer
+from sealegs_learning.policies.view import View
 
 
 class LoggedData(Protocol):
@@ -166,8 +167,18 @@ def _in_order(data: LoggedData, measured: NDArray[np.float64]) -> NDArray[np.flo
     return measured[[field.joints.index(name) for name in data.action_spec.joints]]
 
 
-def build_transitions(data: LoggedData, reward: NDArray[np.float32]) -> Transitions:
-    """Transitions of every episode of `data` under the row rewards `reward` (N,).
+def learnable_episodes(data: LoggedData) -> list[slice]:
+    """Row ranges of the episodes that hold a transition. LearningError where none does."""
+    episodes = [e for e in episode_slices(data.episode_index) if e.stop - e.start >= 2]
+    if not episodes:
+        raise LearningError(
+            f"no episode has two rows or more, so there is no transition ({len(data.state)} rows in all)"
+        )
+    return episodes
+
+
+def build_transitions(data: LoggedData, reward: NDArray[np.float32], view: View | None = None) -> Transitions:
+    """Transitions of every episode of `data` under the row rewards `reward` (N,), as `view` sees them (all of it).
 
     Raises LearningError on a wrong number of rewards, values that are not finite, or no episode of two rows.
     """
@@ -177,12 +188,12 @@ def build_transitions(data: LoggedData, reward: NDArray[np.float32]) -> Transiti
     for name, values in (("state", data.state), ("action", data.action), ("reward", reward)):
         if not np.isfinite(values).all():
             raise LearningError(f"{name} holds {np.count_nonzero(~np.isfinite(values))} value(s) that are not finite")
-    episodes = [e for e in episode_slices(data.episode_index) if e.stop - e.start >= 2]
-    if not episodes:
-        raise LearningError(f"no episode has two rows or more, so there is no transition ({rows} rows in all)")
-    raw = torch.from_numpy(np.array(data.state, dtype=np.float32))
+    episodes = learnable_episodes(data)
+    view = view or View(data.observation_spec)
+    raw = torch.from_numpy(view.inputs(data, episodes))
     now = torch.cat([torch.arange(e.start, e.stop - 1) for e in episodes])
-    action = torch.from_numpy(np.concatenate([normalised_actions(data, e)[:-1] for e in episodes]))
+    outputs = [view.outputs(data, normalised_actions(data, e))[:-1] for e in episodes]
+    action = torch.from_numpy(np.concatenate(outputs))
     reward_of_next_frame = torch.from_numpy(np.asarray(reward, dtype=np.float32))[now + 1]
     return Transitions.pack(
         raw[now], action, reward_of_next_frame, raw[now + 1], torch.zeros(len(now)), Normalizer.fit(raw)

@@ -40,12 +40,23 @@ class IQLSettings:
 class BCSettings:
     """Behaviour cloning."""
 
-    loss: Literal["gaussian", "mse"] = "gaussian"
-    """-log pi(a|s), or the squared error of the mean."""
+    loss: Literal["gaussian", "mse", "bins"] = "gaussian"
+    """-log pi(a|s) of a Gaussian; the squared error of its mean; or -log pi(a|s) of actions that fall into bins."""
+    bins: int = 41
+    """Values that each element of an action may take, with loss bins."""
+    sharpness: float = 4.0
+    """The action from bins is the mean under pi^sharpness: 1 is pi's mean, large values its mode."""
+    chunk: int = 1
+    """Actions in one output, one for each of the coming control periods."""
+    execute: int = 1
+    """Actions of a chunk that are carried out before the policy is asked again."""
 
     def rules(self) -> Iterator[Rule]:
         """What must hold of the values."""
-        yield from ()
+        yield "bins", 2 <= self.bins <= 1024, "from 2 to 1024"
+        yield "sharpness", self.sharpness > 0.0, "positive"
+        yield "chunk", 1 <= self.chunk <= 256, "from 1 to 256"
+        yield "execute", 1 <= self.execute <= self.chunk, f"from 1 to the chunk's {self.chunk}"
 
 
 @dataclass(frozen=True)

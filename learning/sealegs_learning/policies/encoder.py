@@ -1,0 +1,61 @@
+"""A small convolutional encoder that says where things are in an image (arXiv 1504.00702), and its augmentation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+KERNEL = 3
+# (channels in, channels out, stride): a quarter of the resolution, on which keypoints are still a few pixels apart.
+LAYERS = ((3, 16, 2), (16, 32, 2), (32, 32, 1), (32, 32, 1))
+FEATURES = 2 * LAYERS[-1][1]
+
+
+def keypoints(maps: Tensor) -> Tensor:
+    """Expected position of each map (B, C, H, W) under its own softmax, in [-1, 1]: (B, 2C), all x, then all y."""
+    batch, channels, height, width = maps.shape
+    weight = torch.softmax(maps.reshape(batch, channels, height * width), dim=-1).view(batch, channels, height, width)
+    x = (weight.sum(2) * torch.linspace(-1.0, 1.0, width, device=maps.device)).sum(-1)
+    y = (weight.sum(3) * torch.linspace(-1.0, 1.0, height, device=maps.device)).sum(-1)
+    return torch.cat([x, y], dim=1)
+
+
+def shifted(images: Tensor, offset: Tensor) -> Tensor:
+    """Images (B, H, W, C) moved by `offset` (B, 2) pixels down and right, edges repeated (DrQ, arXiv 2004.13649)."""
+    batch, height, width, _ = images.shape
+    rows = (torch.arange(height) - offset[:, :1]).clamp(0, height - 1)
+    columns = (torch.arange(width) - offset[:, 1:]).clamp(0, width - 1)
+    return images[torch.arange(batch)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def random_shift(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Each image (B, H, W, C) moved by up to `most` pixels each way."""
+    if not most:
+        return images
+    return shifted(images, torch.randint(-most, most + 1, (len(images), 2), generator=generator))
+
+
+class PixelEncoder(nn.Module):
+    """Raw pixels (B, height, width, 3) uint8 -> (B, FEATURES) in [-1, 1]; seeded."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for fan_in, fan_out, stride in LAYERS:
+            layer = nn.Conv2d(fan_in, fan_out, KERNEL, stride, padding=1)
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+            layers += [layer, nn.ReLU()]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, height, width, 3) uint8 -> (B, FEATURES)."""
+        x = pixels.permute(0, 3, 1, 2).to(torch.float32) / 255.0 - 0.5
+        return keypoints(self.layers(x))
+
+
+def reduced(size: int) -> int:
+    """Pixels along a side of the last maps, for images of `size`."""
+    for _, _, stride in LAYERS:
+        size = (size + 2 * (KERNEL // 2) - KERNEL) // stride + 1
+    return size
