@@ -41,6 +41,32 @@ class JointLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class StepLimits:
+    """JointLimits for one control period, in rad per period: computed once, because the guard runs in every period.
+
+    `lower`, `upper`, `change` = a_max dt^2 and `fastest` = v_max dt are (J,). `bounds` (2, ..., J) stacks lower and
+    upper, with an axis for each leading axis of the commands, and `changes` has that shape: numpy is twice as fast
+    where it need not broadcast.
+    """
+
+    lower: FloatArray
+    upper: FloatArray
+    change: FloatArray
+    fastest: FloatArray
+    bounds: FloatArray
+    changes: FloatArray
+    period_s: float
+
+    @classmethod
+    def of(cls, limits: JointLimits, period_s: float, leading_axes: int = 0) -> StepLimits:
+        """The limits of commands (..., J) with that many leading axes, given every `period_s`."""
+        lower, upper, change = limits.position_min, limits.position_max, limits.acceleration_max * period_s**2
+        shape = (2, *(1,) * leading_axes, len(lower))
+        bounds, changes = (np.stack(pair).reshape(shape) for pair in ((lower, upper), (change, change)))
+        return cls(lower, upper, change, limits.velocity_max * period_s, bounds, changes, period_s)
+
+
+@dataclass(frozen=True, slots=True)
 class GuardStep:
     """One guarded command. Arrays are (..., J); `finite` is (...). `limited` marks joints whose target was changed."""
 
@@ -68,9 +94,7 @@ def _braking_step(distance: FloatArray, u: FloatArray) -> FloatArray:
     return step
 
 
-def limit_command(
-    target: FloatArray, position: FloatArray, velocity: FloatArray, limits: JointLimits, period_s: float
-) -> GuardStep:
+def limit_command(target: FloatArray, position: FloatArray, velocity: FloatArray, limits: StepLimits) -> GuardStep:
     """The next command towards `target`, given the last command's `position` and `velocity`; all (..., J).
 
     A row of `target` that holds NaN or Inf is rejected whole, before any clamping: that robot decelerates to a stop.
@@ -80,30 +104,26 @@ def limit_command(
     """
     # np.minimum and np.maximum rather than np.clip: this runs in every control period, and clip costs four times more.
     # All speeds are steps here, rad per period.
-    lower, upper = limits.position_min, limits.position_max
+    lower, upper, change, fastest = limits.lower, limits.upper, limits.change, limits.fastest
     finite = np.asarray(np.isfinite(target).all(axis=-1))
-    all_finite = bool(finite.all())
+    all_finite = np.count_nonzero(finite) == finite.size
     if all_finite:
         wanted = np.minimum(np.maximum(target, lower), upper) - position
     else:
         safe = np.where(finite[..., None], target, position)
         wanted = np.where(finite[..., None], np.minimum(np.maximum(safe, lower), upper) - position, 0.0)
-    u = limits.acceleration_max * period_s**2
-    room = np.empty((2, *position.shape))
-    np.subtract(upper, position, out=room[0])
-    np.subtract(position, lower, out=room[1])
-    outward, inward = _braking_step(room, u)
-    last = velocity * period_s
-    fastest = limits.velocity_max * period_s
-    step = np.minimum(np.maximum(wanted, -inward), outward)
-    step = np.minimum(np.maximum(step, last - u), last + u)
+    # Signed: the furthest step towards the lower limit, and towards the upper one.
+    downward, upward = _braking_step(limits.bounds - position, limits.changes)
+    last = velocity * limits.period_s
+    step = np.minimum(np.maximum(wanted, downward), upward)
+    step = np.minimum(np.maximum(step, last - change), last + change)
     step = np.minimum(np.maximum(step, -fastest), fastest)
     # Rounding may leave a command a few ulp outside; a start outside must still be allowed to move inward.
     command = np.minimum(np.maximum(position + step, np.minimum(lower, position)), np.maximum(upper, position))
     limited = np.abs(command - target) > SAME_RAD
     if not all_finite:
         limited |= ~finite[..., None]
-    return GuardStep(command, (command - position) / period_s, limited, finite)
+    return GuardStep(command, (command - position) / limits.period_s, limited, finite)
 
 
 class Guard:
@@ -115,6 +135,7 @@ class Guard:
     def __init__(self, limits: JointLimits, period_s: float, batch: int = 0) -> None:
         self.limits = limits
         self.period_s = period_s
+        self._steps = StepLimits.of(limits, period_s, 1 if batch else 0)
         self._shape = (batch, len(limits.position_min)) if batch else (len(limits.position_min),)
         self._position: FloatArray | None = None
         self._velocity = np.zeros(self._shape)
@@ -168,6 +189,6 @@ class Guard:
         target = np.asarray(target, dtype=np.float64)
         if target.shape != self._shape:
             raise SpecError(f"the guard expects targets of shape {self._shape}, got {target.shape}")
-        step = limit_command(target, self.position, self._velocity, self.limits, self.period_s)
+        step = limit_command(target, self.position, self._velocity, self._steps)
         self._position, self._velocity = step.position, step.velocity
         return step

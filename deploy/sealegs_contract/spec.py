@@ -6,6 +6,7 @@ One spec per array: it checks values, names their elements, and makes values for
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
@@ -122,6 +123,13 @@ class ObservationField(FrozenModel):
         return tuple(f"{self.name}.{axis}" for axis in POSE_AXES[self.kind])
 
 
+@lru_cache(maxsize=256)
+def _layout(fields: tuple[ObservationField, ...]) -> tuple[tuple[str, slice], ...]:
+    """Name and place in the vector of each field: robots ask for it in every control period."""
+    ends = np.cumsum([field.size for field in fields])
+    return tuple((field.name, slice(int(end) - field.size, int(end))) for field, end in zip(fields, ends, strict=True))
+
+
 class ImageField(FrozenModel):
     """One camera of the observation, as the profile's camera delivers it: (height, width, 3) uint8 RGB."""
 
@@ -174,17 +182,16 @@ class ObservationSpec(FrozenModel):
 
     def slices(self) -> dict[str, slice]:
         """Where each field lies in the vector, by field name."""
-        ends = np.cumsum([field.size for field in self.fields])
-        return {
-            field.name: slice(int(end) - field.size, int(end)) for field, end in zip(self.fields, ends, strict=True)
-        }
+        return dict(_layout(self.fields))
 
     def split(self, vector: NDArray) -> dict[str, NDArray]:
         """Fields of `vector` (..., D) by name, in physical units (scale and offset undone)."""
-        if vector.shape[-1] != self.size:
-            raise SpecError(f"observation: expected {self.size} elements on the last axis, got shape {vector.shape}")
-        where = self.slices()
-        return {f.name: (vector[..., where[f.name]] - f.offset) / f.scale for f in self.fields}
+        where = _layout(self.fields)
+        size = where[-1][1].stop
+        if vector.shape[-1] != size:
+            raise SpecError(f"observation: expected {size} elements on the last axis, got shape {vector.shape}")
+        fields = zip(self.fields, where, strict=True)
+        return {name: (vector[..., part] - field.offset) / field.scale for field, (name, part) in fields}
 
     def array_spec(self) -> ArraySpec:
         """The vector as one array: (D,) float32."""

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sealegs_contract.errors import SpecError
-from sealegs_contract.guard import Guard, JointLimits, braking_velocity, limit_command
+from sealegs_contract.guard import Guard, JointLimits, StepLimits, braking_velocity, limit_command
 from sealegs_contract.robot import load_robot
 
 DT = 0.02
@@ -195,7 +195,7 @@ def test_a_start_outside_the_limits_only_moves_inward(limits: JointLimits, offse
 
 def test_an_outward_speed_outside_the_limits_is_not_followed(limits: JointLimits) -> None:
     position = limits.position_max + 0.1
-    step = limit_command(np.full(3, 9.0), position, limits.velocity_max, limits, DT)
+    step = limit_command(np.full(3, 9.0), position, limits.velocity_max, StepLimits.of(limits, DT))
     assert (step.position <= position).all()
     np.testing.assert_allclose(step.velocity, (step.position - position) / DT)
 

@@ -97,6 +97,18 @@ def test_split_undoes_scale_and_offset() -> None:
         spec.split(np.zeros(8))
 
 
+def test_a_changed_copy_and_a_changed_answer_leave_the_layout_alone() -> None:
+    spec = ObservationSpec(fields=fields())
+    spec.slices().clear()
+    spec.split(np.zeros(9))
+    shorter = spec.model_copy(update={"fields": fields()[1:]})
+    assert shorter.slices() == {"cube.object_position": slice(0, 3), "cube.object_orientation": slice(3, 7)}
+    assert shorter.split(np.arange(7.0))["cube.object_position"].tolist() == [0.0, 1.0, 2.0]
+    rescaled = spec.model_copy(update={"fields": (fields()[0].model_copy(update={"scale": 4.0}),)})
+    assert rescaled.split(np.array([5.0, 1.0]))["joint_position"].tolist() == [1.0, 0.0]  # (5 - 1) / 4, (1 - 1) / 4
+    assert spec.split(np.array([5.0, 1.0, *np.zeros(7)]))["joint_position"].tolist() == [2.0, 0.0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
