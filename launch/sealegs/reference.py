@@ -10,7 +10,6 @@ import dataclasses
 import importlib
 import inspect
 import itertools
-import json
 import sys
 import textwrap
 import types
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from sealegs.cli import COMMANDS
+from sealegs.results_page import cell, results_page
 from sealegs_contract.errors import ReportError
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -129,7 +129,7 @@ def verb_reference(verb: str) -> str:
     words = ["sealegs", verb, *(o.flag + (" ..." if o.values.endswith("...") else "") for o in options if o.positional)]
     words += [f"{o.flag} {o.values}".strip() for o in required]
     words += ["[options]"] if len(options) > len(required) + sum(o.positional for o in options) else []
-    rows = [f"| {_code(o.flag)} | {_code(o.values)} | {_default(o)} | {_cell(o.text)} |" for o in options]
+    rows = [f"| {_code(o.flag)} | {_code(o.values)} | {_default(o)} | {cell(o.text)} |" for o in options]
     table = "\n".join(["| option | value | default | |", "|---|---|---|---|", *rows]) if rows else "No options."
     text = inspect.cleandoc(module.__doc__ or COMMANDS[verb][1])
     return f"## sealegs {verb}\n\n{text}\n\n```\n{' '.join(words)}\n```\n\n{table}\n"
@@ -149,73 +149,12 @@ def cli_reference() -> str:
     return f"{head}| verb | |\n|---|---|\n{index}\n\n" + "\n".join(verb_reference(verb) for verb in COMMANDS)
 
 
-def results_page(folder: Path) -> str:
-    """The whole docs/results.md, from every results file in `folder`. Raises ReportError for one without claims."""
-    parts = [
-        "# Results\n\n<!-- Written by `python -m sealegs.reference`; do not edit. -->\n\n"
-        "Every table comes from a file in `docs/results/`. A claim's target was fixed before the run, and whether it "
-        "holds is\ncomputed. What does not hold stays in the table. Intervals are 95 %.\n"
-    ]
-    parts += [_results_section(path) for path in sorted(folder.glob("*.json"))]
-    return "\n".join(parts)
-
-
-def _results_section(path: Path) -> str:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        claims = [(c["claim"], c["value"], c.get("interval"), c["target"], c["holds"]) for c in content["claims"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ReportError(f"{path}: not a results file ({error!r}); expected name, command, claims") from error
-    rows = [
-        f"| {_cell(str(claim))} | {_figure(value)} | {_range(interval)} | {_cell(str(target))} | "
-        f"{'yes' if holds else '**no**'} |"
-        for claim, value, interval, target, holds in claims
-    ]
-    facts = [f"`{content['command']}`"] if content.get("command") else []
-    facts += [f"{content['seconds']:.0f} s"] if content.get("seconds") else []
-    machine = content.get("machine") or {}
-    facts += [str(machine[key]) + (" cores" if key == "cpus" else "") for key in ("cpu", "cpus") if machine.get(key)]
-    head = f"## {content.get('name', path.stem)}\n\n{', '.join(facts)}; [{path.name}](results/{path.name})\n"
-    parts = [head, *(f"{_cell(note)}\n" for note in content.get("notes", ()))]
-    parts += ["| claim | value | interval | target | holds |", "|---|---|---|---|---|", *rows, ""]
-    parts += [_table(table) for table in content.get("tables", ())]
-    return "\n".join([*parts, *(f"![{Path(name).stem}]({name})\n" for name in _pictures(path))])
-
-
-def _table(table: Mapping[str, Any]) -> str:
-    """A results file's own table: {"title", "columns", "rows"}."""
-    columns = [_cell(str(column)) for column in table["columns"]]
-    lines = ["| " + " | ".join(_figure(value) for value in row) + " |" for row in table["rows"]]
-    head = [f"**{_cell(table['title'])}**\n", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
-    return "\n".join([*head, *lines, ""])
-
-
-def _pictures(path: Path) -> list[str]:
-    """Pictures of a results file, relative to docs: NAME.png beside it, those in images/NAME and images/bench/NAME."""
-    docs = path.parents[1]
-    folders = [docs / "images" / path.stem, docs / "images" / "bench" / path.stem]
-    found = [path.with_suffix(".png"), *(picture for folder in folders for picture in sorted(folder.glob("*.svg")))]
-    return [picture.relative_to(docs).as_posix() for picture in found if picture.is_file()]
-
-
-def _figure(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, (int, float)) else "" if value is None else _cell(str(value))
-
-
-def _range(interval: Any) -> str:
-    return f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else ""
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
 def _default(option: Option) -> str:
     return option.default if option.default == "required" else _code(option.default)
 
 
 def _code(text: str) -> str:
-    return f"`{_cell(text)}`" if text else ""
+    return f"`{cell(text)}`" if text else ""
 
 
 def pages(docs: Path = DOCS) -> dict[Path, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,6 @@ import tyro
 
 from sealegs import reference
 from sealegs.cli import COMMANDS, main
-from sealegs_contract.errors import ReportError
 
 MISSING = [v for v, (module, _) in COMMANDS.items() if importlib.util.find_spec(f"sealegs.commands.{module}") is None]
 
@@ -66,44 +64,6 @@ def test_options_of_a_config() -> None:
         ("--inner.steps", "INT", "3", "How many."),
         ("--depth", "INT", "2", "How deep."),
     ]
-
-
-def test_results_page_shows_values_and_verdicts(tmp_path: Path) -> None:
-    claims = [
-        {"claim": "a | b", "value": 0.96831, "interval": [0.9, 0.99], "target": ">= 0.9", "holds": True},
-        {"claim": "c", "value": 12.5, "interval": None, "target": "<= 10", "holds": False},
-    ]
-    content = {"name": "demo", "command": "sealegs demo", "seconds": 61.4, "machine": {"cpus": 2}, "claims": claims}
-    results, images = tmp_path / "results", tmp_path / "images" / "demo"
-    results.mkdir()
-    images.mkdir(parents=True)
-    (results / "demo.json").write_text(json.dumps(content))
-    (images / "success.svg").write_text("<svg/>")
-    page = reference.results_page(results)
-    assert "![success](images/demo/success.svg)" in page
-    assert "## demo\n\n`sealegs demo`, 61 s, 2 cores; [demo.json](results/demo.json)" in page
-    assert "| a \\| b | 0.9683 | 0.9 to 0.99 | >= 0.9 | yes |" in page
-    assert "| c | 12.5 |  | <= 10 | **no** |" in page
-
-
-def test_results_page_shows_a_bench_s_notes_tables_and_pictures(tmp_path: Path) -> None:
-    table = {"title": "times", "columns": ["arm", "p50, us"], "rows": [["a|b", 12.3456]]}
-    content = {"name": "speed", "command": "", "claims": [], "notes": ["One thread."], "tables": [table]}
-    results, images = tmp_path / "results", tmp_path / "images" / "bench" / "speed"
-    results.mkdir()
-    images.mkdir(parents=True)
-    (results / "speed.json").write_text(json.dumps(content))
-    (images / "times.svg").write_text("<svg/>")
-    page = reference.results_page(results)
-    assert "\nOne thread.\n" in page
-    assert "**times**\n\n| arm | p50, us |\n|---|---|\n| a\\|b | 12.35 |\n" in page
-    assert "![times](images/bench/speed/times.svg)" in page
-
-
-def test_a_file_without_claims_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.json").write_text("{}")
-    with pytest.raises(ReportError, match=r"x\.json: not a results file"):
-        reference.results_page(tmp_path)
 
 
 @pytest.mark.parametrize("verb", [verb for verb in COMMANDS if verb not in MISSING])
