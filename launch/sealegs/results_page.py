@@ -16,7 +16,7 @@ HEAD = """# Results
 <!-- Written by `python -m sealegs.reference`; do not edit. -->
 
 Every table comes from a file in `docs/results/`. A claim's target was fixed before the run, and whether it holds is
-computed. What does not hold stays in the table. Intervals are 95 %. How to repeat a run: [Benches](concepts/benches.md).
+computed. What does not hold stays in the table. Intervals are 95 %. To repeat a run: [Benches](concepts/benches.md).
 """
 FIRST = "demo"
 CLAIM = ("claim", "value", "interval", "target", "holds")
@@ -94,7 +94,8 @@ def _section(path: Path, content: Mapping[str, Any]) -> str:
 def _facts(path: Path, content: Mapping[str, Any]) -> str:
     """How it was run and on what, in one line."""
     machine = content.get("machine") or {}
-    seeds = content.get("seeds") or ()
+    seeds = content.get("seeds")
+    seeds = seeds if isinstance(seeds, list) else []
     facts = [f"`{content['command']}`"] if content.get("command") else []
     facts += [f"{content['seconds']:.0f} s"] if content.get("seconds") else []
     facts += [f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"] if 0 < len(seeds) <= 10 else []
