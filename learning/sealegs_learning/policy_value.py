@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sealegs_contract.errors import LearningError
+from sealegs_contract.temporal import TemporalSpec
 from sealegs_learning.learners.fqe import FQE, value_bounds
 from sealegs_learning.learners.settings import FQESettings
 from sealegs_learning.networks import Normalizer
@@ -207,6 +208,8 @@ def check_policy(policy: Any, data: LoggedData, name: str) -> None:
             f"{name} observes {', '.join(f.name for f in policy.observation_spec.fields)}, but the dataset has "
             f"{', '.join(f.name for f in data.observation_spec.fields)}: FQE needs a policy of this dataset's kind"
         )
+    if policy.temporal != TemporalSpec() or policy.observation_spec.images:
+        raise LearningError(f"{name} sees frames of the past or images, or puts out chunks: FQE has no such states")
     if policy.action_spec != data.action_spec:
         raise LearningError(f"{name}'s actions are scaled otherwise than the dataset's: FQE cannot compare them")
 

@@ -128,6 +128,17 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float:
     return pearson(ranks(x), ranks(y))
 
 
+def kendall(x: ArrayLike, y: ArrayLike) -> float:
+    """Kendall's tau-b of (n,) and (n,): (concordant - discordant) / sqrt(pairs untied in x * pairs untied in y)."""
+    a, b = _vector(x), _vector(y)
+    if len(a) != len(b):
+        raise LearningError(f"a correlation needs equally many values, got {len(a)} and {len(b)}")
+    upper = np.triu_indices(len(a), 1)
+    signs_a, signs_b = (np.sign(v[:, None] - v[None, :])[upper] for v in (a, b))
+    norm = math.sqrt(float(np.abs(signs_a).sum()) * float(np.abs(signs_b).sum()))
+    return float(signs_a @ signs_b) / norm if norm > 0.0 else math.nan
+
+
 def _vector(values: ArrayLike) -> NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not len(array):

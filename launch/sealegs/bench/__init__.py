@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 BENCHES: dict[str, tuple[str, str]] = {
     # name: (module in sealegs.bench, one line of help)
     "inference": ("inference", "one action by PolicyRuntime, by the bare onnxruntime call and by torch eager"),
+    "fqe": ("fqe", "values of fourteen policies from logs alone, against simulation"),
 }
 
 

@@ -10,6 +10,7 @@ from sealegs_contract.errors import LearningError
 from sealegs_learning.statistics import (
     Interval,
     bootstrap_mean_interval,
+    kendall,
     paired_comparison,
     pearson,
     ranks,
@@ -80,8 +81,10 @@ def test_rank_statistics_equal_scipy(x, data):
     if len(set(x)) > 1 and len(set(y)) > 1:
         assert spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
         assert pearson(x, y) == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-12)
+        assert kendall(x, y) == pytest.approx(stats.kendalltau(x, y).statistic, abs=1e-12)
     else:
         assert math.isnan(spearman(x, y))
+        assert math.isnan(kendall(x, y))
 
 
 def test_lists_that_do_not_fit_are_refused():
