@@ -160,6 +160,11 @@ def _work(index: int) -> EpisodeResult:
     return _worker[0].run(index)
 
 
+def operator_of(policy: Policy) -> str:
+    """Name of the operator that a behaviour of many operators drew for this episode; empty for all others."""
+    return str(getattr(getattr(policy, "operator", None), "name", ""))
+
+
 def recorded_cameras(config: CollectConfig, robot: RobotProfile) -> tuple[str, ...]:
     """Cameras that bags of this run hold. Raises ProfileError for one that the robot lacks."""
     names = config.cameras
@@ -239,7 +244,7 @@ class Collector:
 
         seed = self.config.seed + index
         self.policy.reset(np.random.default_rng([seed, POLICY_STREAM]))
-        operator = getattr(getattr(self.policy, "operator", None), "name", "")
+        operator = operator_of(self.policy)
         info = EpisodeInfo(
             task=self.task.name, task_text=self.task.text, operator=operator, policy=self.config.policy, origin="sim",
             robot=self.robot.name, profile_digest=self.robot.digest, seed=seed,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sealegs.collect import operator_of
 from sealegs.launching.session import LaunchSession
 from sealegs_contract.errors import BackendError, BundleError
 from sealegs_contract.observation import Observation
@@ -135,6 +136,7 @@ def record_behaviour(behaviour: str, bags: Path, options: DriveOptions, progress
 
     def start(client: EpisodeClient, seed: int) -> None:
         client.set_parameter("recorder_node", "seed", seed)
+        client.set_parameter("recorder_node", "operator", operator_of(policy))
         client.trigger("recorder_node/start_episode")
 
     def episode(client: EpisodeClient, seed: int) -> EpisodeResult:
@@ -144,7 +146,7 @@ def record_behaviour(behaviour: str, bags: Path, options: DriveOptions, progress
         client.set_bool("recorder_node/stop_episode", result.success)
         return result
 
-    arguments = {"bag_dir": str(bags.resolve()), "operator": behaviour}
+    arguments = {"bag_dir": str(bags.resolve()), "policy": behaviour}
     return _run_episodes("record.launch.xml", arguments, options, episode, progress, film=False)
 
 

@@ -90,6 +90,19 @@ def test_bags_and_dataset_carry_no_reward(finished: tuple[Path, Summary]) -> Non
     assert "next.reward" not in columns
 
 
+def test_collected_and_live_bags_name_who_drove_in_the_same_way(finished: tuple[Path, Summary]) -> None:
+    from sealegs_learning.data.bag import Bag
+    from sealegs_sim.policies.behaviours import MixedConfig
+
+    run, _ = finished
+    operators = {operator.name for operator in MixedConfig().operators}
+    bags = [path.parent for folder in ("bags", "live_bags") for path in (run / folder).rglob("metadata.yaml")]
+    for bag in bags:
+        info, _ = Bag(bag).metadata()
+        assert info is not None
+        assert (info.policy, info.operator in operators) == ("mixed", True), bag
+
+
 def test_the_page_and_the_results_file_are_written(finished: tuple[Path, Summary]) -> None:
     run, summary = finished
     page = (run / "report.html").read_text(encoding="utf-8")

@@ -61,6 +61,19 @@ def test_refused_commands_leave_the_held_one(bad: CommandSample, reason: str) ->
     np.testing.assert_array_equal(gate.target(100 * MS, 0), 0.3)
 
 
+def test_a_contested_robot_follows_nobody() -> None:
+    gate = CommandGate(ROBOT)
+    assert gate.offer(command(10), 11 * MS, 0) is None
+    gate.contested = True
+    assert gate.target(12 * MS, 0) is not None  # a rival that is silent changes nothing yet
+    assert gate.offer(command(20), 21 * MS, 0) == "contested"
+    assert gate.target(22 * MS, 0) is None
+    gate.contested = False
+    assert gate.offer(command(20), 23 * MS, 0) is None
+    assert gate.target(24 * MS, 0) is not None
+    assert gate.refused == {"contested": 1}
+
+
 def test_command_expires_by_the_robots_clock() -> None:
     gate = CommandGate(ROBOT)
     gate.offer(command(0, until_ms=60), 0, 0)

@@ -130,6 +130,17 @@ def test_cameras_keep_their_rate_and_take_turns() -> None:
     assert max(map(len, due)) == 1
 
 
+def test_every_camera_shows_the_start_of_an_episode() -> None:
+    backend, _ = make_backend(ROBOT, "drawer", seed=3, render=False)
+    made = RobotLoop(backend)
+    everyone = tuple(camera.name for camera in ROBOT.cameras)
+    assert made.start().cameras == everyone
+    later = [made.tick(tick * PERIOD).cameras for tick in range(7)]
+    assert all(len(names) <= 1 for names in later)  # they take turns
+    assert made.reset(4).cameras == everyone
+    backend.close()
+
+
 def test_pacer_counts_late_and_missed_ticks() -> None:
     pacer = Pacer(20 * MS)
     for begin_ms in (0, 20, 41, 60, 95, 160):

@@ -163,9 +163,38 @@ def test_commands_limits_and_refusals(client: Any, start_node: Callable[..., Any
     assert values["level"] == conversions.WARN
     assert driver.samples[-1].position[WRIST] == pytest.approx(2.0, abs=0.1)
 
+
+def test_with_two_commanders_it_holds_until_one_is_left(client: Any, start_node: Callable[..., Any]) -> None:
+    """Nobody can tell which of two commanders is right: the arm follows neither, unless it was told to."""
+    start_node("robot_node", task="reach", images=False)
+    diagnostics = client.collect(DiagnosticArray, "/diagnostics")
+    driver = Driver(client)
+    driver.drive(with_wrist(0.5), 1.0)
+    assert driver.samples[-1].position[WRIST] == pytest.approx(0.5, abs=0.1)
+
     rival = client.node.create_publisher(JointTrajectory, "/joint_trajectory", qos.COMMAND)
     client.spin_until(lambda: values_of(diagnostics)["level"] == conversions.ERROR, 5, "the second commander's alarm")
-    assert "only one may" in values_of(diagnostics)["text"]
+    assert "2 publishers of joint_trajectory: holding" in values_of(diagnostics)["text"]
+    driver.drive(with_wrist(-0.5), 1.2)
+    client.spin_until(lambda: int(values_of(diagnostics)["commands_contested"]) > 10, 5, "refused commands")
+    assert values_of(diagnostics)["state"] == "HOLD"
+    assert driver.samples[-1].position[WRIST] == pytest.approx(0.5, abs=0.1)
+
+    client.node.destroy_publisher(rival)
+    client.spin_until(lambda: values_of(diagnostics)["commanders"] == "1", 5, "the rival's end")
+    driver.drive(with_wrist(-0.5), 1.2)
+    assert driver.samples[-1].position[WRIST] == pytest.approx(-0.5, abs=0.1)
+
+
+def test_many_commanders_may_be_allowed(client: Any, start_node: Callable[..., Any]) -> None:
+    start_node("robot_node", task="reach", images=False, many_commanders=True)
+    diagnostics = client.collect(DiagnosticArray, "/diagnostics")
+    rival = client.node.create_publisher(JointTrajectory, "/joint_trajectory", qos.COMMAND)
+    driver = Driver(client)
+    client.spin_until(lambda: diagnostics and values_of(diagnostics)["commanders"] == "2", 10, "both commanders")
+    driver.drive(with_wrist(0.5), 1.2)
+    assert driver.samples[-1].position[WRIST] == pytest.approx(0.5, abs=0.1)
+    assert values_of(diagnostics)["level"] == conversions.ERROR
     client.node.destroy_publisher(rival)
 
 

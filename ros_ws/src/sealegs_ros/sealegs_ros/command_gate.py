@@ -11,13 +11,14 @@ from sealegs_contract.robot import RobotProfile
 from sealegs_contract.sample import CommandSample, reorder
 
 FloatArray = NDArray[np.float64]
-REFUSALS = ("joints", "not_finite", "older", "expired", "future")
+REFUSALS = ("contested", "joints", "not_finite", "older", "expired", "future")
 
 
 class CommandGate:
     """Keeps the newest valid command. Two clocks: the robot's (stamps, expiry) and the host's monotonic (watchdog).
 
-    Refused, and counted by reason in `refused`: `joints` (other names than the robot's, or one twice), `not_finite`,
+    Refused, and counted by reason in `refused`: `contested` (the owner says that more than one node commands: nobody
+    is followed, and the held command is dropped), `joints` (other names than the robot's, or one twice), `not_finite`,
     `older` (stamp not after the newest accepted: the stamp is the sequence number), `expired`, `future` (stamped more
     than the watchdog's timeout ahead: it would shut out all that follow).
     """
@@ -25,6 +26,7 @@ class CommandGate:
     def __init__(self, robot: RobotProfile, timeout_ns: int | None = None) -> None:
         self.joints = robot.joint_names
         self.timeout_ns = round(robot.watchdog.command_timeout_ms * 1e6) if timeout_ns is None else timeout_ns
+        self.contested = False
         self.accepted = 0
         self.refused: Counter[str] = Counter()
         self._command: CommandSample | None = None
@@ -41,6 +43,8 @@ class CommandGate:
         reason = self._reason_against(command, now_ns)
         if reason is not None:
             self.refused[reason] += 1
+            if reason == "contested":
+                self._command = None
             return reason
         self.accepted += 1
         self._newest_ns = command.stamp_ns
@@ -61,6 +65,8 @@ class CommandGate:
         self._newest_ns = max(self._newest_ns, now_ns - 1)
 
     def _reason_against(self, command: CommandSample, now_ns: int) -> str | None:
+        if self.contested:
+            return "contested"
         if len(command.names) != len(self.joints) or set(command.names) != set(self.joints):
             return "joints"
         if not np.isfinite(command.position).all():

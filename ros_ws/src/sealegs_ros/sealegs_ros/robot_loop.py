@@ -127,5 +127,7 @@ class RobotLoop:
         }
 
     def _observe(self) -> Observed:
-        due = self.schedule.due(self._tick) if self.schedule else ()
+        # Every camera shows the start of an episode; after that they take turns.
+        names = tuple(camera.name for camera in self.robot.cameras)
+        due = () if self.schedule is None else names if self._tick == 0 else self.schedule.due(self._tick)
         return Observed(self.backend.now_ns(), tuple(self.backend.object_poses()), self.backend.read(), due)

@@ -40,7 +40,7 @@ from sealegs_ros.runtime import (
 
 class RobotNode(Node):
     """Parameters: robot, task, seed (read at each reset; negative: the next start of the running generator), images,
-    viewer, real_time_factor, lockstep, timing_path.
+    viewer, real_time_factor, lockstep, many_commanders, timing_path.
     """
 
     def __init__(self) -> None:
@@ -52,6 +52,9 @@ class RobotNode(Node):
         viewer = bool_parameter(self, "viewer", False, "open MuJoCo's window on the simulation")
         factor = number_parameter(self, "real_time_factor", 1.0, "simulated seconds per second")
         self._lockstep = bool_parameter(self, "lockstep", False, "simulation waits for each command in turn")
+        self._many = bool_parameter(
+            self, "many_commanders", False, "follow the newest of several commanders instead of holding"
+        )
         self._timing_path = text_parameter(self, "timing_path", "", "write the loop's timing here, as JSON, at the end")
         if not 0.01 <= factor <= 100.0:
             raise BackendError(f"real_time_factor must lie in [0.01, 100], got {factor}")
@@ -103,6 +106,7 @@ class RobotNode(Node):
             self._malformed += 1
             self.get_logger().warning(f"command ignored: {error}", throttle_duration_sec=1.0)
             return
+        self._loop.gate.contested = not self._many and self.count_publishers(topics.JOINT_TRAJECTORY) > 1
         reason = self._loop.offer(command, time.monotonic_ns())
         if reason is not None:
             self.get_logger().warning(f"command ignored: {reason}", throttle_duration_sec=1.0)
@@ -167,7 +171,8 @@ class RobotNode(Node):
         if gate.refused or self._malformed:
             level, text = WARN, f"{text}; some commands were refused"
         if commanders > 1:
-            level, text = ERROR, f"{commanders} nodes publish commands: only one may"
+            what = "the newest command is followed" if self._many else "holding until only one does"
+            level, text = ERROR, f"{commanders} publishers of {topics.JOINT_TRAJECTORY}: {what}"
         status = conversions.diagnostic_status(self.get_fully_qualified_name(), level, text, values, loop.robot.name)
         self._diagnostics.publish(conversions.diagnostic_array(loop.backend.now_ns(), [status]))
 
