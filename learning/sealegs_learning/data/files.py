@@ -15,12 +15,15 @@ from pydantic import ValidationError
 from sealegs_contract.errors import DatasetError, available
 from sealegs_learning.data import schema
 from sealegs_learning.data.schema import ACTION, STAMP, STATE, EpisodeRow, SealegsMeta
+from sealegs_learning.data.settle import settle
 
 MAXIMUM_JSON_BYTES = 256 << 20
 
 
 def read_info(path: Path) -> dict[str, Any]:
     """meta/info.json of a v3 dataset, checked. Raises DatasetError."""
+    if not path.exists():
+        settle(path)  # an import may have been killed while it replaced this one
     if not path.is_dir():
         raise DatasetError(f"no dataset at {path}")
     if not (path / schema.INFO_PATH).is_file():

@@ -26,6 +26,7 @@ from sealegs_learning.data import schema
 from sealegs_learning.data.align import Segment
 from sealegs_learning.data.fingerprint import content_digest
 from sealegs_learning.data.schema import ACTION, DONE, IMAGE_PREFIX, STAMP, STATE, SUCCESS, EpisodeRow
+from sealegs_learning.data.settle import partial_folder, put_in_place, settle
 from sealegs_learning.data.stats import array_stats, image_stats
 
 IMAGES_FOR_STATISTICS = 64
@@ -38,12 +39,13 @@ class DatasetWriter:
     """
 
     def __init__(self, out: Path, features: Mapping[str, Mapping[str, Any]], fps: float, overwrite: bool) -> None:
+        settle(out)
         if out.exists() and not overwrite:
             raise DatasetError(f"{out} exists; choose another --out, or pass --overwrite")
         if out.exists() and not (out / schema.INFO_PATH).is_file():
             raise DatasetError(f"{out} exists and is no dataset; it is not overwritten")
         self.out, self.features, self.fps = out, {key: dict(value) for key, value in features.items()}, fps
-        self.folder = out.with_name(f".{out.name}.partial-{os.getpid()}")
+        self.folder = partial_folder(out)
         self.schema = schema.table_schema(self.features)
         self.cameras = tuple(k.removeprefix(IMAGE_PREFIX) for k in self.features if k.startswith(IMAGE_PREFIX))
         self.episodes: list[EpisodeRow] = []
@@ -57,9 +59,6 @@ class DatasetWriter:
         self.rows = 0
 
     def __enter__(self) -> DatasetWriter:
-        for left in self.out.parent.glob(f".{self.out.name}.partial-*"):
-            if not _alive(left.name.rpartition("-")[2]):  # by an import that was killed
-                shutil.rmtree(left, ignore_errors=True)
         self.folder.mkdir(parents=True)
         return self
 
@@ -209,21 +208,7 @@ class DatasetWriter:
             if path.is_file():
                 with path.open("rb") as stream:
                     os.fsync(stream.fileno())
-        old = self.out.with_name(f".{self.out.name}.old-{os.getpid()}")
-        if self.out.exists():
-            self.out.rename(old)
-        self.folder.rename(self.out)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _alive(process: str) -> bool:
-    try:
-        os.kill(int(process), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        return True
-    return int(process) != os.getpid()
+        put_in_place(self.folder, self.out)
 
 
 def write_json(path: Path, content: Any) -> None:

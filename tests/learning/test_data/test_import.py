@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -279,6 +282,56 @@ def test_existing_output_is_kept_unless_overwritten(tmp_path, recipe, mcap_bag, 
     with pytest.raises(DatasetError, match="is no dataset; it is not overwritten"):
         import_bags([bag], tmp_path / "precious", ImportOptions(overwrite=True))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bag", "out", "precious"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from sealegs_learning.data.importer import ImportOptions, import_bags
+
+point, bag, out = sys.argv[1:]
+real, renames = Path.rename, []
+
+def rename(self, target):
+    if str(point) == str(len(renames)):
+        os.kill(os.getpid(), signal.SIGKILL)
+    renames.append(target)
+    return real(self, target)
+
+Path.rename = rename
+import_bags([bag], out, ImportOptions(overwrite=True))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("point", [0, 1])
+@pytest.mark.parametrize("opened_by", ["dataset", "import"])
+def test_a_kill_while_overwriting_costs_no_dataset(tmp_path, recipe, mcap_bag, info, point, opened_by):
+    """Killed before its first rename an import leaves the old dataset, killed before its second one the new."""
+    old_bag = mcap_bag(tmp_path / "old_bag", recipe(steps=5).messages(), info())
+    new_bag = mcap_bag(tmp_path / "new_bag", recipe(steps=9).messages(), info())
+    out = tmp_path / "out"
+    old = import_bags([old_bag], out)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(point), str(new_bag), str(out)], timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    assert out.exists() == (point == 0)
+    if opened_by == "import":
+        with pytest.raises(DatasetError, match=r"exists.*--overwrite"):
+            import_bags([old_bag], out)
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["new_bag", "old_bag", "out"]
+    found = Dataset.open(out)
+    assert (found.fingerprint == old.fingerprint) == (point == 0)
+    assert len(found) == (old.rows if point == 0 else 9 + old.rows - 5)
+
+
+def test_an_interrupted_replacement_without_its_successor_restores_the_old_one(tmp_path, recipe, mcap_bag, info):
+    bag = mcap_bag(tmp_path / "bag", recipe(steps=5).messages(), info())
+    first = import_bags([bag], tmp_path / "out")
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / "out").rename(tmp_path / f".out.old-{ended.pid}")
+    assert Dataset.open(tmp_path / "out").fingerprint == first.fingerprint
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bag", "out"]
 
 
 def test_fingerprint_is_of_content(tmp_path, recipe, mcap_bag, info):
