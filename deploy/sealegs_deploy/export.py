@@ -11,7 +11,7 @@ import logging
 import re
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -71,12 +71,14 @@ def export_bundle(
     key: SigningKey,
     statistics: Statistics | None = None,
     overwrite: bool = False,
+    files: Mapping[str, bytes] | None = None,
 ) -> Manifest:
     """Write a signed bundle of `module`, which maps raw observations (B, history * D) to actions (B, J) in [-1, 1].
 
     A chunk is (B, chunk, J); the cameras of the observation follow as further arguments (B, height, width, 3) uint8.
     `statistics`: mean and deviation of the training data, from which the comparison inputs are drawn; without them
-    they come from the robot's limits. `out`: a folder, or a file ending in .zip.
+    they come from the robot's limits. `out`: a folder, or a file ending in .zip. `files`: further files, as the
+    policy's card; they are signed as well.
     Raises BundleError when torch and onnxruntime differ by more than 1e-5 rad on any of the comparison inputs.
     """
     check_free(Path(out), overwrite)
@@ -108,7 +110,7 @@ def export_bundle(
         versions=_versions(),
         parity=ExportParity(inputs=len(inputs["observation"]), max_abs_difference_rad=difference, seed=request.seed),
     )
-    write_bundle({POLICY_NAME: data, MANIFEST_NAME: manifest.to_bytes()}, out, key, overwrite)
+    write_bundle({**(files or {}), POLICY_NAME: data, MANIFEST_NAME: manifest.to_bytes()}, out, key, overwrite)
     return manifest
 
 

@@ -29,6 +29,7 @@ def export_checkpoint(
     from sealegs_deploy.export import ExportRequest, export_bundle
     from sealegs_deploy.manifest import Provenance
     from sealegs_deploy.signing import own_key
+    from sealegs_learning.card import read_card_files
     from sealegs_learning.checkpoint import find_checkpoint, load_policy
 
     torch.set_num_threads(1)
@@ -42,6 +43,7 @@ def export_checkpoint(
         robot=policy.robot,
         observation=policy.observation_spec,
         action=policy.action_spec,
+        temporal=policy.temporal,
         provenance=Provenance(
             task=task,
             task_text=task_text(task),
@@ -54,7 +56,8 @@ def export_checkpoint(
         metrics=tuple(metrics_of(policy.metrics)),
     )
     statistics = (policy.normalizer.mean.numpy(), policy.normalizer.std.numpy())
-    return export_bundle(policy, request, out, own_key(key), statistics, overwrite)
+    card = read_card_files(find_checkpoint(checkpoint))
+    return export_bundle(policy, request, out, own_key(key), statistics, overwrite, card)
 
 
 def default_name(learner: str, task: str) -> str:

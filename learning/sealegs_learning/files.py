@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -46,6 +47,13 @@ def replaced_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove the temporary files and folders that killed writes left in `folder`; nobody may be writing there."""
+    for path in folder.glob(".*.????????"):
+        if re.fullmatch(r"[0-9a-f]{8}", path.suffix[1:]):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from sealegs_learning.card import card_files, make_card
 from sealegs_learning.checkpoint import POLICY_PREFIX, describe_policy, load_checkpoint, save_checkpoint
 from sealegs_learning.config import TrainConfig, decisive
 from sealegs_learning.early_stop import is_best, stop_reason
-from sealegs_learning.files import locked, replaced_file, settled
+from sealegs_learning.files import clear_leftovers, locked, replaced_file, settled
 from sealegs_learning.networks import GaussianActor
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
@@ -90,6 +90,7 @@ class Run:
     def go(self) -> TrainReport:
         """Learn to the end or to the early stop. LearningError where another process trains in the folder."""
         with locked(self.config.out):
+            clear_leftovers(self.config.out)
             return self._go()
 
     def _go(self) -> TrainReport:

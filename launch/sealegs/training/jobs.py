@@ -1,8 +1,9 @@
-"""Several command lines at once, each in a process of its own that dies with this one; progress from files."""
+"""Jobs at the same time, each in a process of its own that ends with this one."""
 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Job:
-    """Command lines of `sealegs`, one after the other; `done` says how many of `total` units of work are done."""
+    """Command lines of `sealegs`, run in turn in one process; `done` says how many of `total` units of work are done."""
 
     name: str
     commands: tuple[tuple[str, ...], ...]
@@ -32,55 +33,38 @@ def run_jobs(jobs: Sequence[Job], at_once: int, show: Callable[[Job, int], None]
 
     The failed ones by name, with what they said last; the others go on. Ends its processes when interrupted.
     """
-    waiting, running = list(jobs), dict[str, _Running]()
+    waiting, running = list(jobs), dict[str, tuple[Job, subprocess.Popen[bytes]]]()
     failed: dict[str, str] = {}
     try:
         while waiting or running:
             while waiting and len(running) < at_once:
                 job = waiting.pop(0)
-                running[job.name] = _Running(job)
+                running[job.name] = job, _start(job)
             time.sleep(POLL_S)
-            for name, one in list(running.items()):
-                code = one.poll()
-                show(one.job, one.job.total if code == 0 else one.job.done())
+            for name, (job, process) in list(running.items()):
+                code = process.poll()
+                show(job, job.total if code == 0 else min(job.done(), job.total))
                 if code is not None:
                     del running[name]
                     if code:
-                        failed[name] = _last_line(one.job.log, code)
+                        failed[name] = _last_line(job.log, code)
     finally:
-        for one in running.values():
-            one.process.terminate()
-        for one in running.values():
-            one.process.wait()
+        for _, process in running.values():
+            process.terminate()
+        for _, process in running.values():
+            process.wait()
     return failed
 
 
-class _Running:
-    """A job's current process; `poll` starts the next command when one has ended well."""
-
-    def __init__(self, job: Job) -> None:
-        self.job, self._next = job, 0
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        job.log.write_bytes(b"")
-        self.process = self._start()
-
-    def poll(self) -> int | None:
-        """None while the job runs, else the exit code of its last command."""
-        code = self.process.poll()
-        if code == 0 and self._next < len(self.job.commands):
-            self.process = self._start()
-            return None
-        return code
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "sealegs", *self.job.commands[self._next]]
-        self._next += 1
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        # A file, not a pipe: nobody reads while it runs.
-        with self.job.log.open("ab") as log:
-            return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, preexec_fn=_die_with_parent
-            )
+def _start(job: Job) -> subprocess.Popen[bytes]:
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "sealegs.training.worker", json.dumps(job.commands)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    # A file, not a pipe: nobody reads while it runs.
+    with job.log.open("wb") as log:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, preexec_fn=_die_with_parent
+        )
 
 
 def _die_with_parent() -> None:

@@ -52,11 +52,14 @@ def run_trainings(configs: Sequence[TrainConfig], jobs: int) -> None:
         Job(c.out.name, (training_command(c),), c.out / "train.log", partial(units_done, c.out), total_of(c))
         for c in configs
     ]
-    run_with_bars(found, jobs)
+    failed = run_with_bars(found, jobs)
+    if failed:
+        lines = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+        raise LearningError(f"{len(failed)} of {len(found)} runs failed: {lines}")
 
 
-def run_with_bars(jobs: Sequence[Job], at_once: int) -> None:
-    """`run_jobs` with a progress bar for each that runs and one for all. LearningError naming those that failed."""
+def run_with_bars(jobs: Sequence[Job], at_once: int) -> dict[str, str]:
+    """`run_jobs` with a progress bar for each that runs and one for all; the failed ones, with the reason."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -72,7 +75,4 @@ def run_with_bars(jobs: Sequence[Job], at_once: int) -> None:
                 progress.update(bars[job.name], visible=len(jobs) <= 2 * at_once)
             progress.update(whole, completed=sum(progress.tasks[bar].finished for bar in bars.values()))
 
-        failed = run_jobs(jobs, at_once, show)
-    if failed:
-        lines = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
-        raise LearningError(f"{len(failed)} of {len(jobs)} runs failed: {lines}")
+        return run_jobs(jobs, at_once, show)

@@ -1,0 +1,171 @@
+"""Grids, ranking, and a small sweep run for real, on processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sealegs.cli import main
+from sealegs_contract.errors import LearningError
+from sealegs_learning.config import TrainConfig
+from sealegs_learning.grid import expand, settable
+from sealegs_learning.ranking import rank
+from sealegs_learning.run import read_curve
+from sealegs_learning.statistics import t_interval, wilson_interval
+
+BASE = TrainConfig(Path("out"))
+
+
+def test_a_grid_is_all_combinations() -> None:
+    settings = expand(BASE, ["iql.tau=0.7,0.9", "hidden=64 64,128"])
+    assert [(s.config.iql.tau, s.config.hidden) for s in settings] == [
+        (0.7, (64, 64)), (0.7, (128,)), (0.9, (64, 64)), (0.9, (128,)),
+    ]  # fmt: skip
+    assert [s.name for s in settings][1] == "iql.tau=0.7,hidden=128"
+    assert settings[0].folder == "iql.tau=0.7,hidden=64_64"
+    assert settings[0].config.iql.beta == BASE.iql.beta
+    assert [s.name for s in expand(BASE, [])] == ["base"]
+
+
+def test_settings_of_another_learner_make_no_runs_of_their_own() -> None:
+    settings = expand(BASE, ["learner=iql,bc", "iql.tau=0.7,0.9"])
+    assert [s.name for s in settings] == ["learner=iql,iql.tau=0.7", "learner=iql,iql.tau=0.9", "learner=bc"]
+
+
+@pytest.mark.parametrize(
+    ("axis", "message"),
+    [
+        ("iql.tau", "is not NAME=VALUE"),
+        ("iql.tau=0.7,", "is not NAME=VALUE"),
+        ("tau=0.7", "no setting 'tau' to vary; .*iql.tau"),
+        ("seed=1,2", "no setting 'seed'"),
+        ("iql.tau=high", "iql.tau=high: expected float"),
+        ("learner=iql,sac", "learner=sac: .*ppo"),
+        ("bc.loss=mse,gaussian", "no run of this grid uses it"),
+        ("iql.tau=0.7,0.7", "comes twice"),
+    ],
+)
+def test_a_wrong_grid_is_refused(axis: str, message: str) -> None:
+    with pytest.raises(LearningError, match=message):
+        expand(BASE, [axis])
+
+
+def test_every_setting_can_be_set_from_its_own_default() -> None:
+    def value_of(name: str) -> object:
+        value: object = BASE
+        for part in name.split("."):
+            value = getattr(value, part)
+        return value
+
+    for name in settable():
+        value = value_of(name)
+        text = "yes" if value is True else "no" if value is False else value
+        text = " ".join(map(str, value)) if isinstance(value, tuple) else str(text)
+        if text not in {"", "None"} and (name.split(".")[0] not in {"bc", "ppo"}):
+            assert expand(BASE, [f"{name}={text}"])[0].config == BASE
+
+
+def test_student_interval_by_hand() -> None:
+    # n = 3, mean 2, s = 1: t_2(0.975) = 4.302653, half = 4.302653 / sqrt(3)
+    low, high = t_interval([1.0, 2.0, 3.0])
+    assert (low, high) == pytest.approx((2 - 2.484138, 2 + 2.484138), abs=1e-5)
+    with pytest.raises(LearningError, match="at least 2"):
+        t_interval([1.0])
+
+
+def test_ranking_is_paired_by_seed() -> None:
+    # b is always 0.25 below a, however different the seeds are.
+    a = {0: [1, 1, 1, 1], 1: [1, 1, 0, 0], 2: [1, 0, 0, 0]}
+    b = {seed: [x - 0.25 for x in values] for seed, values in a.items()}
+    first, second = rank({"b": b, "a": a}, "return")
+    assert (first.name, second.name) == ("a", "b")
+    assert first.mean == pytest.approx((1 + 0.5 + 0.25) / 3)
+    assert (second.behind, *second.behind_interval) == pytest.approx((0.25, 0.25, 0.25))
+    assert second.apart
+    assert not first.apart
+    # Unpaired, the intervals of the means overlap widely.
+    assert first.interval.overlaps(second.interval)
+
+
+def test_one_seed_is_ranked_over_its_episodes() -> None:
+    first, second = rank({"a": {5: [1, 1, 1, 0]}, "b": {5: [1, 0, 0, 0]}}, "success")
+    assert first.interval == wilson_interval(3, 4)
+    assert second.behind == pytest.approx(0.5)
+    assert 0.0 <= second.behind_interval.low <= 0.5 <= second.behind_interval.high
+
+
+def test_settings_on_other_seeds_are_not_compared() -> None:
+    with pytest.raises(LearningError, match="same seeds"):
+        rank({"a": {0: [1.0]}, "b": {1: [1.0]}}, "return")
+
+
+@pytest.fixture(scope="module")
+def sweep(reach_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
+    """A sweep of two learning rates, one of which learns nothing, with one seed each."""
+    out = tmp_path_factory.mktemp("sweep")
+    arguments = [
+        "sweep", "--dataset", str(reach_dataset), "--out", str(out), "--learner", "bc", "--updates", "300",
+        "--hidden", "32", "32", "--log-every", "100", "--grid", "learning_rate=1e-9,3e-3", "--seeds", "7",
+        "--rank-episodes", "4", "--rank-by", "final_progress",
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    return arguments, out
+
+
+def test_a_sweep_ranks_and_writes_everything(sweep: tuple[list[str], Path]) -> None:
+    _, out = sweep
+    content = json.loads((out / "sweep.json").read_text())
+    assert [place["name"] for place in content["ranking"]] == ["learning_rate=3e-3", "learning_rate=1e-9"]
+    assert content["ranking"][0]["mean"] > content["ranking"][1]["mean"]
+    assert content["claims"] == []
+    assert content["seeds"] == [7]
+    for row in content["rows"]:
+        run = out / "runs" / row["setting"] / "seed7"
+        recorded = json.loads((run / "checkpoint" / "evaluation.json").read_text())["evaluation"]
+        assert recorded["mean_final_progress"] == row["mean_final_progress"]
+        assert recorded["seed"] == 2_000_000
+        assert read_curve(run / "train.jsonl")[-1]["update"] == row["update"] == 300
+        assert f"learning_rate={float(row['values']['learning_rate'])}" in f"learning_rate={_rate(run)}"
+    text = (out / "sweep.md").read_text()
+    assert text.index("learning_rate=3e-3") < text.index("| 2 | learning_rate=1e-9")
+
+
+def _rate(run: Path) -> float:
+    rate: float = json.loads((run / "checkpoint" / "checkpoint.json").read_text())["config"]["learning_rate"]
+    return rate
+
+
+def test_a_sweep_started_again_does_only_what_is_missing(sweep: tuple[list[str], Path]) -> None:
+    arguments, out = sweep
+    before = json.loads((out / "sweep.json").read_text())
+    kept, lost = (out / "runs" / name / "seed7" for name in ("learning_rate=1e-9", "learning_rate=3e-3"))
+    time = os.stat(kept / "checkpoint" / "weights.safetensors").st_mtime_ns
+    weights = (lost / "checkpoint" / "weights.safetensors").read_bytes()
+    shutil.rmtree(lost)
+    assert main(arguments) == 0
+    assert os.stat(kept / "checkpoint" / "weights.safetensors").st_mtime_ns == time
+    assert (lost / "checkpoint" / "weights.safetensors").read_bytes() == weights
+    after = json.loads((out / "sweep.json").read_text())
+    assert after["ranking"] == before["ranking"]
+
+
+def test_a_failed_run_is_named_and_the_others_are_ranked(
+    sweep: tuple[list[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, out = sweep
+    weights = out / "runs" / "learning_rate=1e-9" / "seed7" / "checkpoint" / "weights.safetensors"
+    content = weights.read_bytes()
+    (weights.parent / "evaluation.json").unlink()
+    weights.write_bytes(content[:100])
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert "1 runs failed" in captured.err
+    assert "learning_rate=1e-9 seed 7: sealegs: error: " in captured.err
+    assert "truncated or was changed" in captured.err
+    ranking = json.loads((out / "sweep.json").read_text())["ranking"]
+    assert [place["name"] for place in ranking] == ["learning_rate=3e-3"]
+    weights.write_bytes(content)
