@@ -18,6 +18,7 @@ from sealegs.bench.publish import command_of, publish, write_results
 from sealegs.bench.runner import read_row, run_bench, run_folder
 from sealegs.cli import main
 from sealegs_contract.errors import LearningError, MachineError
+from sealegs_learning.files import write_json
 from sealegs_learning.results import Claim
 
 QUIET = Console(quiet=True)
@@ -158,3 +159,20 @@ def test_every_registered_bench_has_cells(name: str) -> None:
         assert cells
         assert len({cell.key for cell in cells}) == len(cells)
     assert BENCHES[name][1]
+
+
+def test_cells_run_in_processes_of_their_own(tmp_path: Path) -> None:
+    """The inference bench on a machine without a GPU: its GPU cells are quick, the others are on record."""
+    options = BenchOptions(quick=True, tasks=("mlp",), jobs=2, work=tmp_path)
+    cells = find_bench("inference").cells(options)
+    (on_cpu,) = (cell for cell in cells if cell.arm == "cpu")
+    write_json(run_folder("inference", options) / on_cpu.key / "row.json", {"arm": "cpu", "value": 7})
+    rows = {row["arm"]: row for row in run_bench("inference", options, QUIET)}
+    assert rows["cpu"]["value"] == 7
+    assert [rows[arm]["why"] for arm in ("cuda", "tensorrt")] == ["not in this onnxruntime"] * 2
+
+
+def test_an_error_in_a_process_ends_the_run(tmp_path: Path) -> None:
+    options = BenchOptions(quick=True, tasks=("no_such_model",), jobs=2, work=tmp_path)
+    with pytest.raises(LearningError, match="no model 'no_such_model'; available: cnn, ensemble, mlp"):
+        run_bench("inference", options, QUIET)

@@ -49,7 +49,7 @@ def test_a_provider_that_is_not_here_is_a_note_and_no_figure(tmp_path: Path) -> 
     assert not row["runs"]
     summary = inference.summarise([row], BenchOptions())
     assert summary.claims == []
-    assert any(note == "Not measured on cuda: not in this onnxruntime" for note in summary.notes)
+    assert any(note == "Not measured on cuda: not in this onnxruntime." for note in summary.notes)
 
 
 def rows_of(times: dict[str, float]) -> list[dict[str, Any]]:

@@ -21,7 +21,11 @@ from sealegs_learning.statistics import Interval, bootstrap_mean_interval
 SEALEGS, BARE, EAGER = "sealegs infer", "bare onnxruntime", "torch eager"
 CALLERS = (SEALEGS, BARE, EAGER)
 PROVIDERS = ("cpu", "cuda", "tensorrt")
-MODELS = ("mlp", "ensemble", "cnn")
+MODELS = {
+    "mlp": "MLP of 2 x 256 ReLU",
+    "ensemble": "five such MLPs, their mean action",
+    "cnn": "three convolutions on 84 x 84 RGB, with the joint state",
+}
 OVERHEAD_US = 10.0
 """What our checks and copies may cost on top of the bare call: a twentieth of a percent of a 20 ms period."""
 
@@ -32,22 +36,23 @@ def cells(options: BenchOptions) -> list[Cell]:
     """Model x provider x seed; the seed draws weights and inputs."""
     rounds, calls = (8, 50) if options.quick else (60, 200)
     settings = {"rounds": rounds, "calls": calls, "warm_up": calls}
-    tasks, seeds = options.tasks_or(MODELS, MODELS), options.seeds_or((0, 1, 2))
+    tasks, seeds = options.tasks_or(tuple(MODELS), tuple(MODELS)), options.seeds_or((0, 1, 2))
     return [Cell(arm, task, seed, settings) for seed in seeds for task in tasks for arm in PROVIDERS]
 
 
 def run_cell(cell: Cell, context: CellContext) -> dict[str, Any]:
     """Times in microseconds by caller, or why the provider does not run here."""
-    import torch
-
-    from sealegs.bench.inference_models import MODELS as TITLES
-    from sealegs.bench.inference_models import make_policy
     from sealegs_deploy.providers import probe
     from sealegs_deploy.runtime import PolicyRuntime
 
     why = probe().get(cell.arm, "not in this onnxruntime")
     if why:
-        return {"runs": False, "why": why, "model": TITLES[cell.task]}
+        return {"runs": False, "why": why}
+
+    import torch
+
+    from sealegs.bench.inference_models import make_policy
+
     torch.set_num_threads(1)
     on_gpu = cell.arm != "cpu"
     module, bundle = make_policy(cell.task, cell.seed, context.folder)
@@ -68,7 +73,7 @@ def run_cell(cell: Cell, context: CellContext) -> dict[str, Any]:
     times = interleaved(callers, context, **cell.settings)
     return {
         "runs": True,
-        "model": TITLES[cell.task],
+        "model": MODELS[cell.task],
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
         "max_difference_rad": difference,
         "callers": {name: figures(values) for name, values in times.items()},
@@ -146,8 +151,9 @@ def summarise(rows: Sequence[Row], options: BenchOptions) -> Summary:
     silent = {row["arm"]: row["why"] for row in rows if not row["runs"]}
     notes = [
         "One action, batch 1, one thread. All callers take and give numpy arrays; they take turns in blocks of calls.",
+        "Models: " + "; ".join(f"{name}: {title}" for name, title in MODELS.items()) + ".",
         "`sealegs infer` checks shape and finiteness of what goes in and comes out; the bare call checks nothing.",
-        *(f"Not measured on {provider}: {why}" for provider, why in silent.items()),
+        *(f"Not measured on {provider}: {why}." for provider, why in silent.items()),
     ]
     return Summary(claims, _plots(groups), [_table(groups)], notes)
 

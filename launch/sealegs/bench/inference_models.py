@@ -21,11 +21,6 @@ MEMBERS = 5
 PIXELS = 84
 CHANNELS = ((3, 32, 8, 4), (32, 64, 4, 2), (64, 64, 3, 1))
 """In, out, kernel, stride of the convolutions of Mnih et al., Human-level control through deep RL (Nature, 2015)."""
-MODELS = {
-    "mlp": f"MLP, {HIDDEN[0]} x {HIDDEN[1]} ReLU",
-    "ensemble": f"ensemble of {MEMBERS} such MLPs, mean action",
-    "cnn": f"CNN, {PIXELS} x {PIXELS} RGB and joint state, 3 convolutions",
-}
 
 
 class Perceptron(nn.Module):
@@ -87,4 +82,4 @@ def make_policy(model: str, seed: int, folder: Path) -> tuple[nn.Module, Verifie
     key = SigningKey(Ed25519PrivateKey.generate(), folder / "never-written.pem")
     request = ExportRequest(name=f"bench-{model}", robot=robot, observation=observation, action=action, seed=seed)
     export_bundle(module, request, folder / "bundle", key, overwrite=True)
-    return module, load_bundle(folder / "bundle", (), trusted_public_keys=(key.public_key,))
+    return module, load_bundle(folder / "bundle", trusted_public_keys=(key.public_key,))
