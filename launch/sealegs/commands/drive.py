@@ -37,7 +37,7 @@ class Config:
     trust: str = ""
     """Files with further public keys to trust, separated by ':'."""
     provider: str = "cpu"
-    """ONNX Runtime's execution provider: cpu, cuda, tensorrt or auto."""
+    """ONNX Runtime's execution provider: cpu, cuda, tensorrt or auto. One that does not start is replaced."""
     viewer: bool = False
     """Open MuJoCo's window on the simulated robot; needs a display."""
 
