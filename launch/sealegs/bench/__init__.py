@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 BENCHES: dict[str, tuple[str, str]] = {
     # name: (module in sealegs.bench, one line of help)
+    "iql": ("iql", "IQL's returns and speed against d3rlpy and an eager loop, on locomotion data made here"),
+    "ppo": ("ppo", "PPO against stable-baselines3's with the same settings: return and environment steps a second"),
     "inference": ("inference", "one action by PolicyRuntime, by the bare onnxruntime call and by torch eager"),
     "fqe": ("fqe", "values of fourteen policies from logs alone, against simulation"),
 }

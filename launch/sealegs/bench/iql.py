@@ -1,0 +1,197 @@
+"""Bench `iql`: returns and speed of our IQL against d3rlpy's and an eager loop, on data made here.
+
+Controls: IQL on a constant reward, and behaviour cloning. Returns are normalised: 0 random, 100 the data's expert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sealegs.bench import plots
+from sealegs.bench.frame import Bench, Cell, CellContext, Row, Summary, Table
+from sealegs.bench.options import BenchOptions
+from sealegs_learning.results import Claim
+from sealegs_learning.statistics import Interval, bootstrap_mean_interval
+
+DATA, SPEED = "data", "speed"
+TASKS = ("HalfCheetah-v5/medium", "Hopper-v5/replay", "Walker2d-v5/medium-expert")
+"""One of each kind and robot; --tasks takes any ROBOT/KIND."""
+MARGIN = 5.0
+"""Normalised points within which returns count as equal."""
+TIMES_D3RLPY, TIMES_EAGER, TIMES_EAGER_GPU = 2.0, 1.5, 10.0
+
+
+def cells(options: BenchOptions) -> list[Cell]:
+    """Data of every robot, then every arm on every dataset, then the speeds on the first dataset alone."""
+    from sealegs.bench.iql_arms import ARMS
+
+    quick = options.quick
+    tasks = options.tasks_or(TASKS)
+    making = (
+        {"steps": 40_000, "snapshots": 4, "rows": 8_000}
+        if quick
+        else {"steps": 1_000_000, "snapshots": 20, "rows": 200_000}
+    )
+    learning = {"updates": 200, "episodes": 5} if quick else {"updates": 20_000, "episodes": 20}
+    timing = {"rounds": 4, "block": 20} if quick else {"rounds": 20, "block": 150}
+    robots = dict.fromkeys(task.split("/")[0] for task in tasks)
+    found = [Cell(DATA, robot, 0, making) for robot in robots]
+    for task in tasks:
+        for seed in options.seeds_or((0, 1, 2)):
+            found += [Cell(arm, task, seed, learning, stage=1) for arm in ARMS]
+    return [*found, Cell(SPEED, tasks[0], 0, timing, stage=2)]
+
+
+def run_cell(cell: Cell, context: CellContext) -> dict[str, Any]:
+    """References of the data, the return of an arm, or updates per second."""
+    import torch
+
+    from sealegs.bench import iql_data
+
+    torch.set_num_threads(1)
+    if cell.arm == DATA:
+        return iql_data.make_data(cell.task, context.folder, seed=cell.seed, progress=context.progress, **cell.settings)
+    robot, kind = cell.task.split("/")
+    folder = context.folder_of(DATA, robot, 0)
+    logs = iql_data.Logs.load(folder / f"{kind}.npz")
+    if cell.arm == SPEED:
+        return {"updates_per_second": _speeds(logs, context, **cell.settings), "device": context.options.device}
+    policy = _learn(cell, logs, context)
+    rollouts = iql_data.roll_out(robot, iql_data.acting(policy), cell.settings["episodes"], 50_000)
+    value = float(rollouts.returns.mean())
+    return {"return": value, "normalised": iql_data.normalised(value, folder)}
+
+
+def _learn(cell: Cell, logs: Any, context: CellContext) -> Any:
+    from sealegs.bench import iql_arms
+
+    updates, device = cell.settings["updates"], context.options.device
+    transitions = logs.transitions(constant_reward=cell.arm == iql_arms.CONSTANT)
+    if cell.arm == iql_arms.D3RLPY:
+        request = iql_arms.d3rlpy_request(logs, context.folder, updates, cell.seed, device)
+        iql_arms.PEER.run(context, "d3rlpy_iql.py", request)
+        return iql_arms.read_actor(context.folder / "d3rlpy_weights.npz", transitions.normalizer)
+    transitions = transitions.to(device)
+    learner = iql_arms.make_learner(cell.arm, transitions, updates, cell.seed)
+    return iql_arms.train(learner, transitions, updates, cell.seed, context.progress)
+
+
+def _speeds(logs: Any, context: CellContext, rounds: int, block: int) -> dict[str, dict[str, list[float]]]:
+    from sealegs.bench.iql_speed import measure
+
+    alone = context.options.quick or context.options.device != "cpu"
+    return measure(logs, context, rounds, block, (1,) if alone else (1, 2))
+
+
+def summarise(rows: Sequence[Row], options: BenchOptions) -> Summary:
+    """Equal returns, faster than both; controls; all with intervals."""
+    learned = [row for row in rows if row["arm"] not in (DATA, SPEED)]
+    speeds = next(row for row in rows if row["arm"] == SPEED)["updates_per_second"]
+    tasks = list(dict.fromkeys(row["task"] for row in learned))
+    claims = [*_return_claims(learned), *_speed_claims(speeds, options.device)]
+    figure, axes = plots.panels(len(tasks) + 1, height=2.6)
+    arms = list(dict.fromkeys(row["arm"] for row in learned))
+    shade = plots.colours(arms)
+    for panel, task in zip(axes, tasks, strict=False):
+        values = {arm: _normalised(learned, arm, task) for arm in arms}
+        means = {arm: float(np.mean(found)) for arm, found in values.items()}
+        ranges = {arm: (min(found), max(found)) for arm, found in values.items()}
+        plots.bars(panel, means, ranges, shade)
+        panel.set_title(task)
+        panel.set_xlabel("normalised return, range of seeds")
+    one = {arm: float(np.median(rates)) for arm, rates in speeds["1"].items()}
+    plots.bars(axes[-1], one, colour=plots.colours([*arms, *one]))
+    axes[-1].set_title("updates per second, one thread")
+    return Summary(claims, {"iql": figure}, _tables(rows, learned, speeds, tasks, arms), _notes(options))
+
+
+def _normalised(rows: Sequence[Row], arm: str, task: str | None = None) -> list[float]:
+    return [row["normalised"] for row in rows if row["arm"] == arm and task in (None, row["task"])]
+
+
+def _return_claims(learned: Sequence[Row]) -> list[Claim]:
+    """Differences are paired by dataset and seed."""
+    from sealegs.bench.iql_arms import BC_ARM, BFLOAT16, CONSTANT, D3RLPY, EAGER, SEALEGS
+
+    claims = []
+    for arm, other, target in (
+        (SEALEGS, D3RLPY, f"low > -{MARGIN:g}"),
+        (SEALEGS, EAGER, f"low > -{MARGIN:g}"),
+        (BFLOAT16, SEALEGS, f"low > -{MARGIN:g}"),
+        (SEALEGS, CONSTANT, "low > 0"),
+        (SEALEGS, BC_ARM, "low > 0"),
+    ):
+        difference = np.array(_normalised(learned, arm)) - np.array(_normalised(learned, other))
+        interval = bootstrap_mean_interval(difference)
+        claims.append(
+            Claim(f"normalised return: {arm} minus {other}, paired", float(difference.mean()), target, interval)
+        )
+    return claims
+
+
+def _speed_claims(speeds: Mapping[str, Any], device: str) -> list[Claim]:
+    """Ratios of each round, since a round's blocks lie next to each other in time."""
+    from sealegs.bench.iql_arms import BFLOAT16, D3RLPY, EAGER, SEALEGS
+
+    claims = []
+    for threads, rates in speeds.items():
+        where = f"on {device}" + (
+            f", {threads} threads" if threads != "1" else ", one thread" if device == "cpu" else ""
+        )
+        targets = ((EAGER, TIMES_EAGER_GPU),) if device != "cpu" else ((D3RLPY, TIMES_D3RLPY), (EAGER, TIMES_EAGER))
+        for other, times in targets:
+            for arm in (SEALEGS, BFLOAT16):
+                value, interval = _ratio(rates[arm], rates[other])
+                claims.append(Claim(f"updates per second, {arm} / {other}, {where}", value, f">= {times:g}", interval))
+    return claims
+
+
+def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, Interval]:
+    """Geometric mean over the rounds, and its interval: one slow round must not decide."""
+    logarithms = np.log(np.array(ours) / np.array(theirs))
+    low, high = bootstrap_mean_interval(logarithms)
+    return float(np.exp(logarithms.mean())), Interval(float(np.exp(low)), float(np.exp(high)))
+
+
+def _tables(
+    rows: Sequence[Row], learned: Sequence[Row], speeds: Mapping[str, Any], tasks: Sequence[str], arms: Sequence[str]
+) -> list[Table]:
+    returns: list[list[str | float | int]] = [
+        [task, arm, float(np.mean(found)), float(np.min(found)), float(np.max(found))]
+        for task in tasks
+        for arm in arms
+        if (found := _normalised(learned, arm, task))
+    ]
+    rates: list[list[str | float | int]] = [
+        [arm, int(threads), float(np.median(values))]
+        for threads, by_arm in speeds.items()
+        for arm, values in by_arm.items()
+    ]
+    data: list[list[str | float | int]] = [
+        [row["task"], kind, row[kind]["rows"], row[kind]["episodes"], row[kind]["return"], row["expert"], row["random"]]
+        for row in rows
+        if row["arm"] == DATA
+        for kind in ("medium", "replay", "medium-expert")
+    ]
+    return [
+        Table(
+            "Normalised return after the last update", ("data", "arm", "mean of seeds", "lowest", "highest"), returns
+        ),
+        Table("Updates per second, sampling included", ("arm", "threads", "median"), rates),
+        Table("Data", ("robot", "kind", "rows", "episodes", "mean return", "expert", "random"), data),
+    ]
+
+
+def _notes(options: BenchOptions) -> list[str]:
+    return [
+        "The eager arm is plain PyTorch with CORL's structure: a module, an optimiser and a backward for each network.",
+        "Data is PPO's, made by the same command: medium, replay and medium-expert by snapshots of one run.",
+        "Few updates (20,000 of the paper's million), the same for all arms, so that the bench takes about an hour.",
+        *([] if options.device != "cpu" else ["No GPU was used: the CUDA graph's claims are not in this file."]),
+    ]
+
+
+BENCH = Bench(cells, run_cell, summarise)
