@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ import pytest
 from sealegs.bench import inference
 from sealegs.bench.frame import Cell, CellContext
 from sealegs.bench.options import BenchOptions
+from sealegs.bench.runner import run_folder
+from sealegs.cli import main
+from sealegs_learning.files import write_json
 
 SETTINGS = {"rounds": 3, "calls": 4, "warm_up": 2}
 
@@ -76,6 +80,26 @@ def test_claims_are_differences_of_the_medians() -> None:
     )
     assert [claim.holds for claim in slow.claims] == [False, False, True]
     assert summary.tables[0].rows[0] == ["mlp", "cpu", inference.SEALEGS, 9.0, 27.0, 9.0]
+
+
+def test_the_verb_writes_results_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The CPU's cells are on record, so that only those of absent GPUs are measured here."""
+    options = BenchOptions(quick=True, tasks=("mlp",), seeds=(5,), work=tmp_path)
+    (cell,) = (cell for cell in inference.cells(options) if cell.arm == "cpu")
+    (row, _) = rows_of({inference.SEALEGS: 9.0, inference.BARE: 7.0, inference.EAGER: 40.0})
+    folder = run_folder("inference", options)
+    write_json(folder / cell.key / "row.json", row | {"seed": 5, "seconds": 1.5})
+    assert main(["bench", "inference", "--quick", "--tasks", "mlp", "--seeds", "5", "--work", str(tmp_path)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "3 cells, 1 on record" in printed
+    assert "holds: mlp on cpu: infer over the bare onnxruntime call, p50, us: 2 [2, 2] (target <= 10)" in printed
+    results = json.loads((folder / "inference.json").read_text())
+    assert results["command"] == "sealegs bench inference --quick --seeds 5 --tasks mlp"
+    assert [claim["holds"] for claim in results["claims"]] == [True, True, True]
+    assert results["tables"][0]["rows"][1] == ["mlp", "cpu", inference.BARE, 7.0, 21.0, 7.0]
+    picture = (folder / "inference" / "latency.svg").read_text()
+    assert "mlp on cpu" in picture
+    assert "torch eager" in picture
 
 
 def test_callers_take_turns() -> None:
