@@ -79,7 +79,7 @@ def _held(content: Mapping[str, Any]) -> str:
 
 def _section(path: Path, content: Mapping[str, Any]) -> str:
     parts = [f"## {content['name']}\n", f"{_facts(path, content)}\n"]
-    parts += [" ".join(content["notes"]) + "\n"] if content.get("notes") else []
+    parts += ["\n".join(f"- {note}" for note in content["notes"]) + "\n"] if content.get("notes") else []
     rows = [
         (claim, value, _range(interval), target, "yes" if holds else "**no**")
         for claim, value, interval, target, holds in content["claims"]

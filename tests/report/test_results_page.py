@@ -55,7 +55,7 @@ def test_notes_tables_and_pictures_of_a_bench(docs: Path) -> None:
     write(docs, "speed", command="", claims=[], notes=["One thread.", "No GPU."], tables=[table])
     (docs / "images" / "bench" / "speed" / "times.svg").write_text("<svg/>")
     page = results_page(docs / "results")
-    assert "\nOne thread. No GPU.\n" in page
+    assert "\n\n- One thread.\n- No GPU.\n\n" in page
     assert "**times**\n\n| arm | p50, us | calls |\n|---|---|---|\n| a\\|b | 12.35 | 12,000 |\n" in page
     assert "![times](images/bench/speed/times.svg)" in page
     assert "| claim |" not in page.split("## speed")[1]

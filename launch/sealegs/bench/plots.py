@@ -80,7 +80,7 @@ def bars(
     places = range(len(names))
     axes.barh(places, [values[name] for name in names], color=[shades[name] for name in names], height=0.62)
     for place, name in zip(places, names, strict=True):
-        end = values[name]
+        end = max(values[name], 0.0)
         if intervals and name in intervals:
             low, high = intervals[name]
             axes.plot([low, high], [place, place], color=INK, linewidth=1.4)
