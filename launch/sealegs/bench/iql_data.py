@@ -127,12 +127,14 @@ def mean_return(task: str, policy: GaussianActor, episodes: int) -> float:
 
 def joined(parts: Sequence[Logs]) -> Logs:
     """All episodes of all parts."""
-    offset, numbers = 0, []
-    for part in parts:
-        numbers.append(part.episode + offset)
-        offset += int(part.episode.max()) + 1
-    fields = ("observation", "action", "reward", "terminal")
-    return Logs(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields), np.concatenate(numbers))
+    offsets = np.cumsum([0, *(part.episode.max() + 1 for part in parts)])
+    return Logs(
+        np.concatenate([part.observation for part in parts]),
+        np.concatenate([part.action for part in parts]),
+        np.concatenate([part.reward for part in parts]),
+        np.concatenate([part.terminal for part in parts]),
+        np.concatenate([part.episode + offset for part, offset in zip(parts, offsets, strict=False)]),
+    )
 
 
 def make_data(
@@ -179,7 +181,7 @@ def random_return(task: str, actions: int) -> float:
 
 def normalised(returns: float, folder: Path) -> float:
     """0 for random, 100 for the expert, by the reference beside the data."""
-    reference = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
+    reference: dict[str, float] = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
     return 100.0 * (returns - reference["random"]) / (reference["expert"] - reference["random"])
 
 

@@ -10,18 +10,19 @@ import json
 import logging
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import torch
 
 torch.set_num_threads(1)
 import d3rlpy  # noqa: E402
-import structlog  # noqa: E402
+import structlog  # type: ignore[import-not-found]  # noqa: E402
 
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
 
 
-def make(request):
+def make(request: dict[str, Any]) -> tuple[Any, Any]:
     """Algorithm and replay buffer."""
     with np.load(request["data"], allow_pickle=False) as arrays:
         data = {name: arrays[name] for name in arrays.files}
@@ -52,7 +53,7 @@ def make(request):
     return algorithm, dataset
 
 
-def run(algorithm, dataset, updates, batch_size):
+def run(algorithm: Any, dataset: Any, updates: int, batch_size: int) -> float:
     """Seconds of `updates` gradient steps, sampling included."""
     began = time.perf_counter()
     for _ in range(updates):
@@ -60,7 +61,7 @@ def run(algorithm, dataset, updates, batch_size):
     return time.perf_counter() - began
 
 
-def main():
+def main() -> None:
     """Answer the request."""
     with open(sys.argv[1], encoding="utf-8") as stream:
         request = json.load(stream)
@@ -75,7 +76,7 @@ def main():
     seconds = run(algorithm, dataset, request["updates"], request["batch_size"])
     policy = algorithm.impl.modules.policy
     layers = [m for m in policy.modules() if isinstance(m, torch.nn.Linear)]
-    weights = {}
+    weights: dict[str, Any] = {}
     for k, layer in enumerate(layers):
         weights[f"weight{k}"] = layer.weight.detach().numpy()
         weights[f"bias{k}"] = layer.bias.detach().numpy()
