@@ -17,7 +17,7 @@ from sealegs.bench.runner import run_folder
 from sealegs.cli import main
 from sealegs_learning.files import write_json
 
-SETTINGS = {"rounds": 3, "calls": 4, "warm_up": 2}
+SETTINGS = {"rounds": 3, "calls": 4, "warm_up": 2, "callers": list(inference.CALLERS)}
 
 
 @pytest.fixture(autouse=True)
@@ -67,18 +67,21 @@ def rows_of(times: dict[str, float]) -> list[dict[str, Any]]:
 
 def test_claims_are_differences_of_the_medians() -> None:
     summary = inference.summarise(
-        rows_of({inference.SEALEGS: 9.0, inference.BARE: 7.0, inference.EAGER: 40.0}), BenchOptions()
+        rows_of({inference.SEALEGS: 9.0, inference.BARE: 7.0, inference.BOUND: 6.0, inference.EAGER: 40.0}),
+        BenchOptions(),
     )
     values = {claim.claim: (claim.value, claim.holds) for claim in summary.claims}
     assert values == {
         "mlp on cpu: infer over the bare onnxruntime call, p50, us": (2.0, True),
+        "mlp on cpu: infer over onnxruntime with bound buffers, p50, us": (3.0, True),
         "mlp on cpu: torch eager over infer, p50, us": (31.0, True),
         "mlp on cpu: largest difference between the callers, rad": (2e-6, True),
     }
     slow = inference.summarise(
-        rows_of({inference.SEALEGS: 49.0, inference.BARE: 7.0, inference.EAGER: 40.0}), BenchOptions()
+        rows_of({inference.SEALEGS: 49.0, inference.BARE: 7.0, inference.BOUND: 6.0, inference.EAGER: 40.0}),
+        BenchOptions(),
     )
-    assert [claim.holds for claim in slow.claims] == [False, False, True]
+    assert [claim.holds for claim in slow.claims] == [False, False, False, True]
     assert summary.tables[0].rows[0] == ["mlp", "cpu", inference.SEALEGS, 9.0, 27.0, 9.0]
 
 
@@ -86,7 +89,7 @@ def test_the_verb_writes_results_and_pictures(tmp_path: Path, capsys: pytest.Cap
     """The CPU's cells are on record, so that only those of absent GPUs are measured here."""
     options = BenchOptions(quick=True, tasks=("mlp",), seeds=(5,), work=tmp_path)
     (cell,) = (cell for cell in inference.cells(options) if cell.arm == "cpu")
-    (row, _) = rows_of({inference.SEALEGS: 9.0, inference.BARE: 7.0, inference.EAGER: 40.0})
+    (row, _) = rows_of({inference.SEALEGS: 9.0, inference.BARE: 7.0, inference.BOUND: 6.0, inference.EAGER: 40.0})
     folder = run_folder("inference", options)
     write_json(folder / cell.key / "row.json", row | {"seed": 5, "seconds": 1.5})
     assert main(["bench", "inference", "--quick", "--tasks", "mlp", "--seeds", "5", "--work", str(tmp_path)]) == 0
@@ -95,7 +98,7 @@ def test_the_verb_writes_results_and_pictures(tmp_path: Path, capsys: pytest.Cap
     assert "holds: mlp on cpu: infer over the bare onnxruntime call, p50, us: 2 [2, 2] (target <= 10)" in printed
     results = json.loads((folder / "inference.json").read_text())
     assert results["command"] == "sealegs bench inference --quick --seeds 5 --tasks mlp"
-    assert [claim["holds"] for claim in results["claims"]] == [True, True, True]
+    assert [claim["holds"] for claim in results["claims"]] == [True, True, True, True]
     assert results["tables"][0]["rows"][1] == ["mlp", "cpu", inference.BARE, 7.0, 21.0, 7.0]
     picture = (folder / "inference" / "latency.svg").read_text()
     assert "mlp on cpu" in picture
