@@ -21,19 +21,22 @@ FloatArray = NDArray[np.float32]
 
 
 class _Layer(NamedTuple):
-    """A linear layer's arrays, shared with its parameters: weight (O, I), bias (O,) and their gradients."""
+    """A linear layer's arrays, shared with its parameters: weight (O, I), its transpose, bias (O,), the gradients."""
 
     weight: Tensor
+    transposed: Tensor
     bias: Tensor
     weight_gradient: Tensor
     bias_gradient: Tensor
 
 
 class _Buffers(NamedTuple):
-    """For one batch size: layer outputs h_i, gradients d_i and scratch, each (B, O_i), and ones (B,)."""
+    """For one batch size: layer outputs h_i and gradients d_i (B, O_i), as tensors and as arrays, and ones (B,)."""
 
     outputs: list[Tensor]
+    output_arrays: list[FloatArray]
     gradients: list[Tensor]
+    gradient_arrays: list[FloatArray]
     scratch: list[FloatArray]
     ones: Tensor
 
@@ -52,41 +55,40 @@ class Backprop:
         if len(kinds) > 1 or not kinds <= {nn.Tanh, nn.ReLU} or len(between) != len(linear) - 1:
             raise LearningError(f"expected Linear layers with Tanh or with ReLU between them, got {network}")
         self._tanh = kinds == {nn.Tanh}
-        self._layers = [
-            _Layer(m.weight.detach(), m.bias.detach(), gradient_of(m.weight), gradient_of(m.bias)) for m in linear
-        ]
+        self._layers = [_layer(module) for module in linear]
         self._buffers: dict[int, _Buffers] = {}
         self._input = torch.empty(0)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> FloatArray:
         """(B, D) -> (B, O)."""
         self._input, h = x, x
         buffers = self._for_batch(len(x))
         last = len(self._layers) - 1
-        for i, (layer, out) in enumerate(zip(self._layers, buffers.outputs, strict=True)):
-            torch.addmm(layer.bias, h, layer.weight.t(), out=out)
+        for i, layer in enumerate(self._layers):
+            h = torch.addmm(layer.bias, h, layer.transposed, out=buffers.outputs[i])
             if i < last:
-                array = out.numpy()
+                array = buffers.output_arrays[i]
                 if self._tanh:
                     np.tanh(array, out=array)
                 else:
                     np.maximum(array, 0.0, out=array)
-            h = out
-        return h
+        return buffers.output_arrays[last]
 
-    def backward(self, gradient: Tensor) -> None:
+    def backward(self, gradient: FloatArray) -> None:
         """Parameter gradients for dL/dy (B, O) at the input of the last `forward`."""
         buffers = self._for_batch(len(gradient))
-        d = gradient
+        d = torch.from_numpy(gradient)
         for i in range(len(self._layers) - 1, -1, -1):
             layer = self._layers[i]
             below = buffers.outputs[i - 1] if i else self._input
-            torch.mm(d.t(), below, out=layer.weight_gradient)
-            torch.mv(d.t(), buffers.ones, out=layer.bias_gradient)
+            d_t = d.t()
+            torch.mm(d_t, below, out=layer.weight_gradient)
+            torch.mv(d_t, buffers.ones, out=layer.bias_gradient)
             if i:
-                d_below = torch.mm(d, layer.weight, out=buffers.gradients[i - 1])
-                self._through_activation(d_below.numpy(), below.numpy(), buffers.scratch[i - 1])
-                d = d_below
+                d = torch.mm(d, layer.weight, out=buffers.gradients[i - 1])
+                self._through_activation(
+                    buffers.gradient_arrays[i - 1], buffers.output_arrays[i - 1], buffers.scratch[i - 1]
+                )
 
     def _through_activation(self, d: FloatArray, h: FloatArray, scratch: FloatArray) -> None:
         """d <- d f'(z) in place: 1 - h^2 for tanh, 1(h > 0) for ReLU."""
@@ -100,13 +102,22 @@ class Backprop:
     def _for_batch(self, size: int) -> _Buffers:
         if size not in self._buffers:
             widths = [len(layer.bias) for layer in self._layers]
+            outputs = [torch.empty(size, width) for width in widths]
+            gradients = [torch.empty(size, width) for width in widths[:-1]]
             self._buffers[size] = _Buffers(
-                [torch.empty(size, width) for width in widths],
-                [torch.empty(size, width) for width in widths[:-1]],
+                outputs,
+                [tensor.numpy() for tensor in outputs],
+                gradients,
+                [tensor.numpy() for tensor in gradients],
                 [np.empty((size, width), np.float32) for width in widths[:-1]],
                 torch.ones(size),
             )
         return self._buffers[size]
+
+
+def _layer(module: nn.Linear) -> _Layer:
+    weight = module.weight.detach()
+    return _Layer(weight, weight.t(), module.bias.detach(), gradient_of(module.weight), gradient_of(module.bias))
 
 
 def gradient_of(parameter: Tensor) -> Tensor:

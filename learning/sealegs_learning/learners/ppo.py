@@ -34,6 +34,7 @@ from sealegs_learning.learners.settings import PPOSettings
 from sealegs_learning.networks import LOG_STD_MAX, LOG_STD_MIN, GaussianActor, perceptron
 
 FloatArray = NDArray[np.float32]
+MEASURED = 8  # figures cost a fifth of a step and are as good from every eighth
 ADAM_EPSILON = 1e-5  # as PPO's first implementation has it, and stable-baselines3
 
 
@@ -83,7 +84,7 @@ class PPO(Trainable):
             group["eps"], group["lr"] = ADAM_EPSILON, rate
         self._actor, self._critic = Backprop(policy.actor), Backprop(self.critic)
         self._log_std = policy.log_std.detach().numpy()
-        self._log_std_gradient = gradient_of(policy.log_std)
+        self._log_std_gradient = gradient_of(policy.log_std).numpy()
 
     @property
     def log_std(self) -> FloatArray:
@@ -93,15 +94,14 @@ class PPO(Trainable):
 
     def mean_action(self, observation: Tensor) -> FloatArray:
         """Mean actions (B, J) at normalised observations (B, D); overwritten by the next call of the same size."""
-        mean: FloatArray = self._actor.forward(observation).numpy()
+        mean = self._actor.forward(observation)
         if self.policy.bound == "tanh":
             np.tanh(mean, out=mean)
         return mean
 
     def values(self, observation: Tensor) -> FloatArray:
         """V (B,) at normalised observations (B, D)."""
-        value: FloatArray = self._critic.forward(observation).numpy()
-        return value[:, 0].copy()
+        return self._critic.forward(observation)[:, 0].copy()
 
     def update(self, rollout: Rollout) -> dict[str, float]:
         """Learn from one rollout; figures of the whole update."""
@@ -125,10 +125,11 @@ class PPO(Trainable):
         )
 
     def fit(self, samples: Samples) -> dict[str, float]:
-        """The epochs of minibatches over `samples`; means over all steps, but the KL of the last epoch."""
+        """The epochs of minibatches over `samples`; means over every eighth step, but the KL of the last epoch."""
         epochs = []
         for _ in range(self.settings.epochs):
-            epochs.append(np.mean([self._step(batch) for batch in self._minibatches(samples)], axis=0))
+            found = [self._step(batch, i % MEASURED == 0) for i, batch in enumerate(self._minibatches(samples))]
+            epochs.append(np.mean([row for row in found if row is not None], axis=0))
             self._adapt_rate(float(epochs[-1][2]))
         self.done += 1
         policy_loss, found_value_loss, _, clip_fraction = map(float, np.mean(epochs, axis=0))
@@ -160,8 +161,8 @@ class PPO(Trainable):
             cut = slice(start, start + self.batch_size)
             yield _Minibatch(observation[cut], *(array[cut] for array in rest))
 
-    def _step(self, batch: _Minibatch) -> tuple[float, float, float, float]:
-        """One gradient step; L_pi, L_V, KL and the share of clipped ratios before it."""
+    def _step(self, batch: _Minibatch, measured: bool) -> tuple[float, float, float, float] | None:
+        """One gradient step; if `measured`, L_pi, L_V, KL and the share of clipped ratios before it."""
         c, log_std = self.settings, self.log_std
         advantage = normalised(batch.advantage) if c.normalise_advantages else batch.advantage
         precision = np.exp(-log_std)
@@ -175,15 +176,17 @@ class PPO(Trainable):
         d_mean = slope * z * precision
         if self.policy.bound == "tanh":
             d_mean *= 1.0 - np.square(mean)
-        self._actor.backward(torch.from_numpy(d_mean))
+        self._actor.backward(d_mean)
         d_log_std = (slope * (np.square(z) - 1.0)).sum(axis=0) - c.entropy_weight
-        self._log_std_gradient.copy_(torch.from_numpy(d_log_std * (log_std == self._log_std)))
+        np.multiply(d_log_std, log_std == self._log_std, out=self._log_std_gradient)
 
-        value = self._critic.forward(batch.observation).numpy()[:, 0]
+        value = self._critic.forward(batch.observation)[:, 0]
         d_value = c.value_weight * value_slope(value, batch.value, batch.target, c.value_clip)
-        self._critic.backward(torch.from_numpy(d_value[:, None].astype(np.float32)))
+        self._critic.backward(d_value[:, None].astype(np.float32))
         self._clip_gradients()
         self.optimizer.step()
+        if not measured:
+            return None
         return (
             clipped_surrogate(ratio, advantage, c.clip),
             value_loss(value, batch.value, batch.target, c.value_clip),
@@ -209,7 +212,9 @@ def new_critic(policy: GaussianActor, generator: torch.Generator) -> nn.Sequenti
 
 def normalised(advantage: FloatArray) -> FloatArray:
     """(A - mean) / std over the minibatch (B,), with the unbiased deviation."""
-    if len(advantage) < 2:
+    count = len(advantage)
+    if count < 2:
         return advantage
-    found: FloatArray = (advantage - advantage.mean()) / (advantage.std(ddof=1) + 1e-8)
-    return found
+    centred: FloatArray = advantage - advantage.sum() / np.float32(count)
+    centred /= np.sqrt(np.dot(centred, centred) / np.float32(count - 1)) + np.float32(1e-8)
+    return centred

@@ -1,0 +1,247 @@
+"""Bench `ppo`: our PPO and stable-baselines3's with the very same settings, arms side by side within a seed.
+
+Return: of the final policy's mean action, the same starts for both. Speed: environment steps over the wall time of the
+whole training, rollouts and updates, on one thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sealegs.bench import plots
+from sealegs.bench.frame import Bench, Cell, CellContext, Row, Summary, Table
+from sealegs.bench.options import BenchOptions
+from sealegs.bench.peers import Peer
+from sealegs_learning.results import Claim
+from sealegs_learning.statistics import Interval, t_interval, wilson_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+OURS, PEER, ADAPTIVE, TWO_THREADS = "sealegs", "stable-baselines3", "sealegs, KL-adaptive", "sealegs, 2 threads"
+VERSION = "2.9.2"
+EVALUATION_EPISODES, EVALUATION_SEED = 20, 10_000
+SHARED: dict[str, Any] = {
+    "envs": 8,
+    "horizon": 256,
+    "batch_size": 64,
+    "epochs": 10,
+    "learning_rate": 3e-4,
+    "hidden": [64, 64],
+    "gamma": 0.99,
+    "lam": 0.95,
+    "clip": 0.2,
+    "value_weight": 0.5,
+    "entropy_weight": 0.0,
+    "max_gradient_norm": 0.5,
+    "normalise_rewards": True,
+}
+"""The PPO paper's values for MuJoCo, which are stable-baselines3's defaults, with its VecNormalize."""
+LARGE = {"horizon": 512, "batch_size": 1024}
+"""Large minibatches: the peer's fastest setting, compared for speed only."""
+STEPS = {"HalfCheetah-v5": 500_000, "Hopper-v5": 500_000, "reach": 200_000, "push": 400_000, "drawer": 400_000}
+ALONE = ("push", "drawer")
+"""Tasks that the peer is too slow for in an hour; ours shows that it learns them."""
+LARGE_TASK = "HalfCheetah-v5, minibatch 1024"
+
+
+def cells(options: BenchOptions) -> list[Cell]:
+    """Seed x task x arm. The peer is compared on the walkers and on reach."""
+    found: list[Cell] = []
+    for seed in options.seeds_or((0, 1, 2)):
+        for task in options.tasks_or((*STEPS, LARGE_TASK), ("HalfCheetah-v5", "reach")):
+            found += [Cell(arm, task, seed, settings) for arm, settings in _arms(task, options.quick)]
+    return found
+
+
+def _arms(task: str, quick: bool) -> list[tuple[str, dict[str, Any]]]:
+    env = task.split(",")[0]
+    settings = {**SHARED, "env": env, "steps": 20_000 if quick else STEPS[env]}
+    if task == LARGE_TASK:
+        settings |= {**LARGE, "steps": 16_384 if quick else 131_072}
+        return [(OURS, settings), (PEER, settings), (TWO_THREADS, {**settings, "threads": 2})]
+    if env in ALONE:
+        return [(OURS, settings)]
+    arms = [(OURS, settings), (PEER, settings)]
+    if env == "HalfCheetah-v5":
+        arms += [(ADAPTIVE, {**settings, "target_kl": 0.01}), (TWO_THREADS, {**settings, "threads": 2})]
+    return arms
+
+
+def run_cell(cell: Cell, context: CellContext) -> dict[str, Any]:
+    """Train and evaluate: seconds, steps, learning curve, returns of the final policy."""
+    return _peer_cell(cell, context) if cell.arm == PEER else _our_cell(cell, context)
+
+
+def _peer_cell(cell: Cell, context: CellContext) -> dict[str, Any]:
+    import sealegs_contract
+    import sealegs_sim
+    from sealegs_sim.registration import ENV_IDS
+
+    versions = {name: metadata.version(name) for name in ("mujoco", "gymnasium", "pydantic", "PyYAML")}
+    requirements = (f"stable-baselines3=={VERSION}", f"gymnasium[mujoco]=={versions.pop('gymnasium')}")
+    peer = Peer("stable_baselines3", requirements + tuple(f"{name}=={version}" for name, version in versions.items()))
+    env = cell.settings["env"]
+    request = {
+        "env": ENV_IDS.get(env, env),
+        "seed": cell.seed,
+        "settings": dict(cell.settings),
+        "episodes": EVALUATION_EPISODES,
+        "evaluate_seed": EVALUATION_SEED,
+        "paths": [str(Path(module.__path__[0]).parent) for module in (sealegs_sim, sealegs_contract)],
+    }
+    return peer.run(context, "ppo_stable_baselines3.py", request)
+
+
+def _our_cell(cell: Cell, context: CellContext) -> dict[str, Any]:
+    from sealegs_learning.checkpoint import load_actor
+    from sealegs_learning.config import TrainConfig
+    from sealegs_learning.evaluate import evaluate
+    from sealegs_learning.learners.settings import PPOSettings
+    from sealegs_learning.run import read_curve
+    from sealegs_learning.train import train
+
+    s, own = cell.settings, {field.name for field in fields(PPOSettings)}
+    config = TrainConfig(
+        out=context.folder / "run",
+        task=s["env"],
+        learner="ppo",
+        seed=cell.seed,
+        batch_size=s["batch_size"],
+        hidden=tuple(s["hidden"]),
+        learning_rate=s["learning_rate"],
+        checkpoint_every=s["steps"],
+        overwrite=True,
+        ppo=PPOSettings(randomise=False, **{name: value for name, value in s.items() if name in own}),
+    )
+    wall, cpu = time.perf_counter(), time.process_time()
+    report = train(config, lambda done, total, _: context.progress(done, total))
+    spent = {"train_seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+    rows = read_curve(config.out / "train.jsonl")
+    curve = [[row["step"], row["episode_return"]] for row in rows if "episode_return" in row]
+    outcome = evaluate(load_actor(config.out), s["env"], EVALUATION_EPISODES, EVALUATION_SEED)
+    successes = list(outcome.successes) or [False] * outcome.episodes
+    return {**spent, "steps": report.done, "curve": curve, "returns": list(outcome.returns), "successes": successes}
+
+
+def summarise(rows: Sequence[Row], options: BenchOptions) -> Summary:
+    """Return and speed of ours over the peer's by task; success on the robot's tasks."""
+    groups: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        groups.setdefault(str(row["task"]), {}).setdefault(str(row["arm"]), []).append(row)
+    claims: list[Claim] = []
+    for task, arms in groups.items():
+        if PEER in arms:
+            claims += _comparison(task, arms)
+        if task in ("reach", *ALONE):
+            claims.append(_success(task, arms[OURS]))
+    notes = (
+        "Both sides: 8 envs, the same network, minibatches, epochs, rates and normalisation, one thread, arms in turn. "
+        "Returns are of the final policy's mean action over 20 starts that both get.",
+        "Speed is environment steps over the seconds of the whole training. CPU seconds are beside it, since other "
+        "work on the machine changes the wall time.",
+        f"`{LARGE_TASK}` measures speed only, over fewer steps. On Hopper the physics (RK4, 4 substeps) alone takes "
+        "most of the time of a step, which bounds what faster learning can gain.",
+    )
+    return Summary(claims, _plots(groups), [_table(groups)], notes)
+
+
+def _comparison(task: str, arms: Mapping[str, Sequence[Row]]) -> list[Claim]:
+    """Claims about one task. Equal or better return: the interval of the difference over the seeds reaches 0."""
+    ours, peer = arms[OURS], arms[PEER]
+    claims = []
+    if task != LARGE_TASK:
+        pairs = (("final return", _final(ours), _final(peer)), ("mean return while learning", _area(ours), _area(peer)))
+        for name, a, b in pairs:
+            gains = (np.array(a) - np.array(b)) / abs(float(np.mean(b)))
+            title = f"{task}: {name}, ours minus stable-baselines3's, share of the latter"
+            claims.append(Claim(title, float(gains.mean()), "high >= 0", _over_seeds(gains)))
+    ratios = [_speed(a) / _speed(b) for a, b in zip(ours, peer, strict=True)]
+    target = ">= 3" if task.startswith("HalfCheetah") else "> 1"
+    title = f"{task}: environment steps a second, ours / stable-baselines3's"
+    claims.append(Claim(title, float(np.mean(ratios)), target, _over_seeds(ratios)))
+    return claims
+
+
+def _over_seeds(values: Sequence[float] | NDArray[np.float64]) -> Interval:
+    """Student's interval of the mean over the seeds; of one seed, that seed."""
+    return t_interval(values) if len(values) > 1 else Interval(float(values[0]), float(values[0]))
+
+
+def _success(task: str, rows: Sequence[Row]) -> Claim:
+    outcomes = [bool(value) for row in rows for value in row["successes"]]
+    interval = wilson_interval(sum(outcomes), len(outcomes))
+    return Claim(f"{task}: success after training, all seeds", float(np.mean(outcomes)), ">= 0.9", interval)
+
+
+def _final(rows: Sequence[Row]) -> list[float]:
+    return [float(np.mean(row["returns"])) for row in rows]
+
+
+def _area(rows: Sequence[Row]) -> list[float]:
+    """Mean of each learning curve."""
+    return [float(np.mean([value for _, value in row["curve"]])) for row in rows]
+
+
+def _speed(row: Row) -> float:
+    return float(row["steps"]) / float(row["train_seconds"])
+
+
+def _table(groups: Mapping[str, Mapping[str, Sequence[Row]]]) -> Table:
+    lines: list[list[str | float | int]] = []
+    for task, arms in groups.items():
+        for arm, rows in arms.items():
+            final, knows_success = _final(rows), task in ("reach", *ALONE)
+            success = float(np.mean([value for row in rows for value in row["successes"]])) if knows_success else ""
+            speeds = (
+                float(np.mean([_speed(r) for r in rows])),
+                float(np.mean([r["steps"] / r["cpu_seconds"] for r in rows])),
+            )
+            returns = float(np.mean(final)), float(np.std(final, ddof=min(1, len(final) - 1)))
+            lines.append([task, arm, int(rows[0]["steps"]), *returns, success, *speeds])
+    columns = ("task", "arm", "steps", "final return", "sd over seeds", "success", "steps/s", "steps/CPU s")
+    return Table("PPO, means over seeds", columns, lines)
+
+
+def _plots(groups: Mapping[str, Mapping[str, Sequence[Row]]]) -> dict[str, Figure]:
+    curves = {task: arms for task, arms in groups.items() if task != LARGE_TASK}
+    figure, panels = plots.panels(columns=len(curves))
+    shades = plots.colours((OURS, PEER, ADAPTIVE, TWO_THREADS))
+    for axes, (task, arms) in zip(panels, curves.items(), strict=True):
+        for arm, rows in arms.items():
+            if arm == TWO_THREADS:
+                continue  # the same numbers as one thread
+            x, ys = _on_grid(rows)
+            plots.curve(axes, x, ys, arm, shades[arm])
+        axes.set(title=task, xlabel="environment steps", ylabel="episode return")
+        axes.legend()
+    speeds = {
+        f"{arm}, {task}": float(np.mean([_speed(row) for row in rows]))
+        for task, arms in groups.items()
+        for arm, rows in arms.items()
+    }
+    bars, (axes,) = plots.panels(width=7.5, height=0.32 * len(speeds) + 1.0)
+    tints = plots.colours((OURS, PEER))
+    plots.bars(
+        axes, speeds, colour={name: tints[PEER if name.startswith(PEER) else OURS] for name in speeds}, unit="/s"
+    )
+    axes.set(title="environment steps a second, whole training", xlabel="steps/s")
+    return {"learning": figure, "speed": bars}
+
+
+def _on_grid(rows: Sequence[Row]) -> tuple[Any, Any]:
+    """Curves of several seeds on common steps: x (N,), ys (S, N)."""
+    first, last = max(row["curve"][0][0] for row in rows), min(row["curve"][-1][0] for row in rows)
+    x = np.linspace(first, last, 60)
+    return x, np.stack([np.interp(x, *np.array(row["curve"]).T) for row in rows])
+
+
+BENCH = Bench(cells, run_cell, summarise)
