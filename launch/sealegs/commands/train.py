@@ -17,13 +17,15 @@ class Config(TrainConfig):
     """Train one run for each of these seeds, in OUT/seed0 and so on, instead of one with --seed."""
     jobs: int = 2
     """Runs at the same time, each in a process of its own on one thread, where there are several seeds."""
+    together: bool = False
+    """Train the seeds as one batched model instead (IQL): what fills a GPU. Such runs cannot be resumed."""
 
 
 def run(config: Config) -> int:
     """Train with live figures, and say where the checkpoint lies."""
     training = TrainConfig(**{field.name: getattr(config, field.name) for field in fields(TrainConfig)})
     if config.seeds:
-        return _several(training, config.seeds, config.jobs)
+        return _several(training, config.seeds, config.jobs, config.together)
     return _one(training)
 
 
@@ -43,7 +45,7 @@ def _one(config: TrainConfig) -> int:
     return 0
 
 
-def _several(config: TrainConfig, seeds: tuple[int, ...], jobs: int) -> int:
+def _several(config: TrainConfig, seeds: tuple[int, ...], jobs: int, together: bool) -> int:
     from sealegs.training.runs import run_trainings
     from sealegs_contract.errors import LearningError
     from sealegs_learning.config import check_config
@@ -58,7 +60,15 @@ def _several(config: TrainConfig, seeds: tuple[int, ...], jobs: int) -> int:
 
         for one in runs:
             shutil.rmtree(one.out / "checkpoint", ignore_errors=True)
-    run_trainings(runs, jobs)
+    if together:
+        from sealegs.training.live import LiveTraining
+        from sealegs.training.runs import total_of, unit_of
+        from sealegs_learning.together import train_together
+
+        with LiveTraining(f"{len(runs)} seeds as one", total_of(config), unit_of(config)) as live:
+            train_together(runs, live)
+    else:
+        run_trainings(runs, jobs)
     print(f"{len(runs)} policies: {', '.join(str(one.out) for one in runs)}")
     return 0
 
