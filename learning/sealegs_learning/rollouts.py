@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from sealegs_contract.errors import LearningError, available
 from sealegs_contract.robot import RobotProfile
 from sealegs_contract.spec import ActionSpec, ObservationSpec
 
@@ -37,6 +39,8 @@ class RolloutDataset:
     frame_index: NDArray[np.int64]
     episodes: tuple[RolloutEpisode, ...]
     path: Path = field(default=Path("rollouts"))
+    frames: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
+    """JPEG file of every row, by camera; rows between two images share one."""
 
     @property
     def fingerprint(self) -> str:
@@ -46,14 +50,26 @@ class RolloutDataset:
             digest.update(np.ascontiguousarray(values).tobytes())
         return digest.hexdigest()
 
+    def images(self, camera: str, indices: ArrayLike) -> list[bytes]:
+        """JPEG file of each row in `indices`. LearningError for a camera that did not roll along."""
+        if camera not in self.frames:
+            raise LearningError(f"these rollouts have no camera {camera!r}; {available(self.frames)}")
+        return [self.frames[camera][int(row)] for row in np.atleast_1d(np.asarray(indices))]
+
     @property
     def success_rate(self) -> float:
         """Share of the episodes that succeeded."""
         return sum(episode.success for episode in self.episodes) / len(self.episodes)
 
 
-def roll_out(task: str, policy_name: str, episodes: int, seed: int = 0, robot: str = "so101") -> RolloutDataset:
-    """`episodes` episodes of a simulator's policy by name; episode i starts from seed + i and ends at the horizon."""
+def roll_out(
+    task: str, policy_name: str, episodes: int, seed: int = 0, robot: str = "so101", cameras: tuple[str, ...] = ()
+) -> RolloutDataset:
+    """`episodes` episodes of a simulator's policy by name; episode i starts from seed + i and ends at the horizon.
+
+    `cameras` deliver at their profile's rate, each row having the newest image, as an imported dataset has.
+    """
+    from sealegs_sim.cameras import EnvCameras
     from sealegs_sim.env import SealegsEnv
     from sealegs_sim.policies import make_policy
 
@@ -62,15 +78,22 @@ def roll_out(task: str, policy_name: str, episodes: int, seed: int = 0, robot: s
     states: list[NDArray[np.float32]] = []
     actions: list[NDArray[np.float32]] = []
     rows: list[RolloutEpisode] = []
+    eyes = EnvCameras(env)
+    frames: dict[str, list[bytes]] = {camera: [] for camera in cameras}
+    every = {c: max(1, round(float(env.robot.control_rate_hz / env.robot.camera(c).rate_hz))) for c in cameras}
     for i in range(episodes):
         observation, info = env.reset(seed=seed + i)
         policy.reset(np.random.default_rng((seed + i, 1)))
         truncated, start = False, len(states)
         while not truncated:
+            for camera, files in frames.items():
+                due = (len(states) - start) % every[camera] == 0
+                files.append(eyes.jpegs(camera)[0] if due else files[-1])
             states.append(observation)
             observation, _, _, truncated, info = env.step(policy.act(observation).astype(np.float32))
             actions.append(env.control.guard.position.astype(np.float32))
         rows.append(RolloutEpisode(start, len(states) - start, task, bool(info["success"]), seed + i))
+    eyes.close()
     env.close()
     index = np.repeat(np.arange(episodes), [row.length for row in rows])
     return RolloutDataset(
@@ -82,4 +105,5 @@ def roll_out(task: str, policy_name: str, episodes: int, seed: int = 0, robot: s
         index,
         np.concatenate([np.arange(row.length) for row in rows]),
         tuple(rows),
+        frames={camera: tuple(files) for camera, files in frames.items()},
     )

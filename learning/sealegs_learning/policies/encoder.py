@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-KERNEL = 3
-# (channels in, channels out, stride): a quarter of the resolution, on which keypoints are still a few pixels apart.
-LAYERS = ((3, 16, 2), (16, 32, 2), (32, 32, 1), (32, 32, 1))
+# (channels in, channels out, kernel, stride): a quarter of the resolution, where keypoints are still some pixels apart.
+# Deeper stacks cost more and located unseen targets worse (60 episodes of `reach`).
+LAYERS = ((3, 16, 5, 2), (16, 32, 3, 2))
 FEATURES = 2 * LAYERS[-1][1]
+# Sharpens the maps' softmax: from random weights it is so flat that every keypoint lies in the middle.
+SHARPNESS = 10.0
 
 
 def keypoints(maps: Tensor) -> Tensor:
@@ -41,8 +43,8 @@ class PixelEncoder(nn.Module):
     def __init__(self, generator: torch.Generator) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for fan_in, fan_out, stride in LAYERS:
-            layer = nn.Conv2d(fan_in, fan_out, KERNEL, stride, padding=1)
+        for fan_in, fan_out, kernel, stride in LAYERS:
+            layer = nn.Conv2d(fan_in, fan_out, kernel, stride, padding=kernel // 2)
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
             layers += [layer, nn.ReLU()]
@@ -51,11 +53,4 @@ class PixelEncoder(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, height, width, 3) uint8 -> (B, FEATURES)."""
         x = pixels.permute(0, 3, 1, 2).to(torch.float32) / 255.0 - 0.5
-        return keypoints(self.layers(x))
-
-
-def reduced(size: int) -> int:
-    """Pixels along a side of the last maps, for images of `size`."""
-    for _, _, stride in LAYERS:
-        size = (size + 2 * (KERNEL // 2) - KERNEL) // stride + 1
-    return size
+        return keypoints(SHARPNESS * self.layers(x))
