@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sealegs.cli import main
+from sealegs.training.jobs import Job, run_jobs
+from sealegs.training.sweep import Sweep
 from sealegs_contract.errors import LearningError
 from sealegs_learning.config import TrainConfig
 from sealegs_learning.grid import expand, settable
@@ -153,19 +156,29 @@ def test_a_sweep_started_again_does_only_what_is_missing(sweep: tuple[list[str],
     assert after["ranking"] == before["ranking"]
 
 
-def test_a_failed_run_is_named_and_the_others_are_ranked(
-    sweep: tuple[list[str], Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments, out = sweep
-    weights = out / "runs" / "learning_rate=1e-9" / "seed7" / "checkpoint" / "weights.safetensors"
-    content = weights.read_bytes()
-    (weights.parent / "evaluation.json").unlink()
-    weights.write_bytes(content[:100])
-    assert main(arguments) == 2
-    captured = capsys.readouterr()
-    assert "1 runs failed" in captured.err
-    assert "learning_rate=1e-9 seed 7: sealegs: error: " in captured.err
-    assert "truncated or was changed" in captured.err
-    ranking = json.loads((out / "sweep.json").read_text())["ranking"]
-    assert [place["name"] for place in ranking] == ["learning_rate=3e-3"]
-    weights.write_bytes(content)
+def test_a_failed_job_is_named_with_what_it_said_last_and_the_others_go_on(tmp_path: Path) -> None:
+    good, bad = (
+        Job(name, (("--version",), command), tmp_path / name / "log", lambda: 0, 5)
+        for name, command in (("good", ("--help",)), ("bad", ("verify", str(tmp_path / "nothing"))))
+    )
+    shown: dict[str, int] = {}
+    failed = run_jobs([bad, good], 1, lambda job, done: shown.update({job.name: done}))
+    assert list(failed) == ["bad"]
+    assert failed["bad"].startswith(f"sealegs: error: no bundle at {tmp_path / 'nothing'}")
+    assert shown == {"bad": 0, "good": 5}
+    assert good.log.read_text().startswith("sealegs ")
+    assert "usage: sealegs VERB" in good.log.read_text()
+
+
+def test_incomplete_settings_are_not_ranked(sweep: tuple[list[str], Path]) -> None:
+    _, out = sweep
+    base = TrainConfig(out, learner="bc")
+    found = Sweep(base, ("learning_rate=1e-9,3e-3",), (7,), 4, 2_000_000, "final_progress", "last")
+    evaluation = out / "runs" / "learning_rate=1e-9" / "seed7" / "checkpoint" / "evaluation.json"
+    content = evaluation.read_bytes()
+    evaluation.unlink()
+    assert [standing.name for standing in found.ranking().standings] == ["learning_rate=3e-3"]
+    evaluation.write_bytes(content)
+    assert len(found.ranking().standings) == 2
+    with pytest.raises(LearningError, match="no setting has all of its runs"):
+        replace(found, seeds=(7, 8)).ranking()
