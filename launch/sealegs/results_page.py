@@ -101,6 +101,7 @@ def _facts(path: Path, content: Mapping[str, Any]) -> str:
     facts += [f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"] if 0 < len(seeds) <= 10 else []
     facts += [str(machine["cpu"])] if machine.get("cpu") else []
     facts += [f"{machine['cpus']} cores"] if machine.get("cpus") else []
+    facts += [str(machine["gpu"])] if machine.get("gpu") else []
     return f"{', '.join(facts)}; [{path.name}](results/{path.name})"
 
 

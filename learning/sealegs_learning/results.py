@@ -10,6 +10,8 @@ import math
 import os
 import platform
 import re
+import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -128,7 +130,9 @@ def versions() -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """What the run ran on; no host name."""
-    return {"system": platform.system(), "machine": platform.machine(), "cpus": os.cpu_count(), "cpu": _cpu_name()}
+    found = {"system": platform.system(), "machine": platform.machine(), "cpus": os.cpu_count(), "cpu": _cpu_name()}
+    gpu = _gpu_name()
+    return found | {"gpu": gpu} if gpu else found
 
 
 def _cpu_name() -> str:
@@ -137,3 +141,16 @@ def _cpu_name() -> str:
     except OSError:
         return platform.processor()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _gpu_name() -> str:
+    """NVIDIA GPUs as their driver names them; empty without one."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ""
+    query = [program, "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    except subprocess.TimeoutExpired:
+        return ""
+    return ", ".join(done.stdout.split("\n")).strip(", ") if done.returncode == 0 else ""

@@ -31,10 +31,18 @@ def write(docs: Path, name: str, **content: Any) -> None:
 
 
 def test_values_verdicts_and_pictures(docs: Path) -> None:
-    write(docs, "demo", command="sealegs demo", seconds=61.4, seeds=[0, 7], machine={"cpus": 2}, claims=CLAIMS)
+    write(
+        docs,
+        "demo",
+        command="sealegs demo",
+        seconds=61.4,
+        seeds=[0, 7],
+        machine={"cpus": 2, "gpu": "H200"},
+        claims=CLAIMS,
+    )
     (docs / "images" / "demo" / "success.svg").write_text("<svg/>")
     page = results_page(docs / "results")
-    assert "## demo\n\n`sealegs demo`, 61 s, seeds 0, 7, 2 cores; [demo.json](results/demo.json)\n" in page
+    assert "## demo\n\n`sealegs demo`, 61 s, seeds 0, 7, 2 cores, H200; [demo.json](results/demo.json)\n" in page
     assert "| a \\| b | 0.9683 | 0.9 to 0.99 | >= 0.9 | yes |" in page
     assert "| c | 12.5 |  | <= 10 | **no** |" in page
     assert "![success](images/demo/success.svg)" in page

@@ -4,7 +4,7 @@ import math
 import pytest
 
 from sealegs_contract.errors import LearningError
-from sealegs_learning.results import Claim, Results, target_holds
+from sealegs_learning.results import Claim, Results, machine, target_holds
 from sealegs_learning.statistics import Interval
 
 
@@ -62,3 +62,16 @@ def test_a_value_that_is_not_finite_is_refused(tmp_path):
     with pytest.raises(LearningError, match="not finite"):
         Results("x", "", 0.0, [], [], [Claim("c", math.nan, ">= 0")]).write(tmp_path / "r.json")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("script", "gpu"), [("echo NVIDIA H200", "NVIDIA H200"), ("echo A; echo B", "A, B"), ("exit 9", None), (None, None)]
+)
+def test_the_machine_names_its_gpu(tmp_path, monkeypatch, script, gpu):
+    program = tmp_path / "nvidia-smi"
+    if script is not None:
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    assert machine().get("gpu") == gpu
+    assert machine()["cpus"] >= 1
