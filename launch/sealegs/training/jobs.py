@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 POLL_S = 0.3
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
 class Job:
-    """Command lines of `sealegs`, run in turn in one process; `done` says how many of `total` units of work are done."""
+    """Command lines of `sealegs`, run in turn in one process; `done` says how many of `total` units are done."""
 
     name: str
     commands: tuple[tuple[str, ...], ...]
@@ -58,19 +55,11 @@ def run_jobs(jobs: Sequence[Job], at_once: int, show: Callable[[Job, int], None]
 
 def _start(job: Job) -> subprocess.Popen[bytes]:
     job.log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "sealegs.training.worker", json.dumps(job.commands)]
+    command = [sys.executable, "-m", "sealegs.training.worker", str(os.getpid()), json.dumps(job.commands)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     # A file, not a pipe: nobody reads while it runs.
     with job.log.open("wb") as log:
-        return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, preexec_fn=_die_with_parent
-        )
-
-
-def _die_with_parent() -> None:
-    """Ask Linux for SIGTERM when the parent ends, also when it is killed; elsewhere a no-op."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
 
 
 def _last_line(log: Path, code: int) -> str:
