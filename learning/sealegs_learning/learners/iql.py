@@ -28,7 +28,7 @@ Number = float | Tensor
 
 def expectile_loss(u: Tensor, tau: Number) -> Tensor:
     """mean(|tau - 1(u<0)| u^2) over the last axis of u (..., B)."""
-    return (torch.where(u < 0, 1.0 - tau, tau) * u.square()).mean(-1)
+    return ((tau - (u < 0).to(u.dtype)).abs() * u.square()).mean(-1)
 
 
 def td_target(reward: Tensor, terminal: Tensor, next_value: Tensor, gamma: Number) -> Tensor:

@@ -3,7 +3,7 @@ import torch
 
 from sealegs_contract.errors import LearningError, MachineError
 from sealegs_learning.config import TrainConfig
-from sealegs_learning.learners.graphed import GraphedUpdates, check_device
+from sealegs_learning.learners.graphed import GraphedUpdates, _restore, check_device
 from sealegs_learning.learners.iql import IQL
 from sealegs_learning.learners.iql_many import ManyIQL
 from sealegs_learning.learners.settings import IQLSettings
@@ -79,6 +79,27 @@ def test_devices_are_checked():
             check_device("cuda")
     with pytest.raises(MachineError, match="on the GPU"):
         GraphedUpdates(learner(0, IQLSettings()), transitions(), 64)
+
+
+@pytest.mark.parametrize("done", [0, 5])
+def test_what_warms_a_graph_up_is_undone(done):
+    # A graph is captured after a few steps, whose effect must not stay; the tensors must stay the same objects.
+    data, plain, warmed = transitions(), learner(0, IQLSettings()), learner(0, IQLSettings())
+    batches = [data.sample(torch.Generator().manual_seed(k), 64) for k in range(done + 4)]
+    for batch in batches[:done]:
+        plain.update(batch)
+        warmed.update(batch)
+    before = {name: tensor.clone() for name, tensor in warmed.tensors().items()}
+    places = [p.data_ptr() for p in warmed.networks.parameters()]
+    for _ in range(3):
+        warmed.step(batches[0])
+    _restore(warmed, before)
+    assert [p.data_ptr() for p in warmed.networks.parameters()] == places
+    for batch in batches[done:]:
+        plain.update(batch)
+        warmed.update(batch)
+    for name, value in plain.tensors().items():
+        assert torch.equal(value, warmed.tensors()[name]), name
 
 
 def test_a_learning_run_refuses_a_gpu_that_is_not_there(point_world, goal_reward, tmp_path):
