@@ -50,6 +50,46 @@ class RolloutDataset:
             digest.update(np.ascontiguousarray(values).tobytes())
         return digest.hexdigest()
 
+    def save(self, file: Path) -> None:
+        """Write the rows, and each distinct image once, as one .npz file."""
+        files = sorted({data for rows in self.frames.values() for data in rows})
+        number = {data: n for n, data in enumerate(files)}
+        np.savez(
+            file,
+            state=self.state,
+            action=self.action,
+            episode_index=self.episode_index,
+            success=np.array([episode.success for episode in self.episodes]),
+            seed=np.array([episode.seed for episode in self.episodes]),
+            images=np.frombuffer(b"".join(files), dtype=np.uint8),
+            sizes=np.array([len(data) for data in files], dtype=np.int64),
+            **{f"camera_{name}": np.array([number[data] for data in rows]) for name, rows in self.frames.items()},
+        )
+
+    @classmethod
+    def load(cls, file: Path, task: str, robot: str = "so101") -> RolloutDataset:
+        """What `save` wrote of rollouts of `task`."""
+        from sealegs_sim.scene import build_scene
+
+        scene = build_scene(task, robot)
+        with np.load(file, allow_pickle=False) as saved:
+            index, content = saved["episode_index"], saved["images"].tobytes()
+            lengths, ends = np.bincount(index), np.cumsum(saved["sizes"])
+            starts = np.cumsum(lengths) - lengths
+            files = [content[end - size : end] for end, size in zip(ends, saved["sizes"], strict=True)]
+            episodes = tuple(
+                RolloutEpisode(int(start), int(length), task, bool(success), int(seed))
+                for start, length, success, seed in zip(starts, lengths, saved["success"], saved["seed"], strict=True)
+            )
+            frames = {
+                name.removeprefix("camera_"): tuple(files[n] for n in saved[name])
+                for name in saved.files
+                if name.startswith("camera_")
+            }
+            row_of = np.arange(len(index)) - starts[index]
+            return cls(scene.robot, scene.observation_spec, scene.action_spec, saved["state"], saved["action"], index,
+                       row_of, episodes, frames=frames)  # fmt: skip
+
     def images(self, camera: str, indices: ArrayLike) -> list[bytes]:
         """JPEG file of each row in `indices`. LearningError for a camera that did not roll along."""
         if camera not in self.frames:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 BENCHES: dict[str, tuple[str, str]] = {
     # name: (module in sealegs.bench, one line of help)
+    "policies": ("policies", "cloning with bins, action chunks, frames of the past and a camera, on the same logs"),
     "iql": ("iql", "IQL's returns and speed against d3rlpy and an eager loop, on locomotion data made here"),
     "ppo": ("ppo", "PPO against stable-baselines3's with the same settings: return and environment steps a second"),
     "inference": ("inference", "one action by PolicyRuntime, by the bare onnxruntime call and by torch eager"),

@@ -1,0 +1,182 @@
+"""Bench `policies`: what cloning gains from bins, action chunks, frames of the past and a camera, on the same logs.
+
+Controls: the plain Gaussian; the policy that sees the joints alone, beside the one that has a camera instead of the
+objects' positions; and positions without velocities, beside the same with the last frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sealegs.bench import plots
+from sealegs.bench.frame import Bench, Cell, CellContext, Row, Summary, Table
+from sealegs.bench.options import BenchOptions
+from sealegs_learning.config import TrainConfig
+from sealegs_learning.learners.settings import BCSettings
+from sealegs_learning.policies.settings import InputSettings
+from sealegs_learning.results import Claim
+from sealegs_learning.statistics import bootstrap_mean_interval, wilson_interval
+
+DATA, SEEN_DATA = "data", "data with images"
+TASKS = ("drawer", "reach")
+SEEN_TASKS = ("drawer",)
+"""Tasks of the arms with a camera: rendering is what takes the time."""
+SEED_OF_STARTS = 50_000
+MARGIN = 0.1
+"""Success by which a variant may fall behind and still count as no worse."""
+JOINTS = ("joint_position", "joint_velocity")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One variant. `positions`: every field but velocities."""
+
+    bc: BCSettings = field(default_factory=BCSettings)
+    inputs: InputSettings = field(default_factory=InputSettings)
+    positions: bool = False
+
+
+HISTORY = InputSettings(history=4)
+ARMS: dict[str, Arm] = {
+    "gaussian": Arm(),
+    "squared error": Arm(BCSettings(loss="mse")),
+    "bins": Arm(BCSettings(loss="bins")),
+    "chunks 8/4": Arm(BCSettings(chunk=8, execute=4)),
+    "history 4": Arm(inputs=HISTORY),
+    "no velocities": Arm(positions=True),
+    "no velocities, history 4": Arm(inputs=HISTORY, positions=True),
+}
+BLIND, SEEING, TOLD = "joints", "joints and camera", "joints and objects"
+SEEN_ARMS: dict[str, Arm] = {
+    BLIND: Arm(BCSettings(loss="mse"), InputSettings(fields=JOINTS)),
+    SEEING: Arm(BCSettings(loss="mse"), InputSettings(fields=JOINTS, cameras=("front",), shift=2)),
+    TOLD: Arm(BCSettings(loss="mse")),
+}
+
+
+def cells(options: BenchOptions) -> list[Cell]:
+    """Logs of every task, then every arm on them."""
+    quick = options.quick
+    logs = {"episodes": 10 if quick else 100}
+    seen_logs = {"episodes": 4 if quick else 150, "cameras": ["front"]}
+    learning = {"updates": 100 if quick else 3_000, "episodes": 10 if quick else 50, "batch": 128}
+    seeing = {"updates": 10 if quick else 1_500, "episodes": 2 if quick else 25, "batch": 64}
+    tasks = options.tasks_or(TASKS)
+    seen_tasks = [task for task in tasks if task in SEEN_TASKS or options.tasks]
+    seeds = options.seeds_or((0, 1, 2))
+    found = [Cell(DATA, task, 0, logs) for task in tasks] + [Cell(SEEN_DATA, t, 0, seen_logs) for t in seen_tasks]
+    found += [Cell(arm, task, seed, learning, stage=1) for task in tasks for seed in seeds for arm in ARMS]
+    found += [Cell(arm, task, seed, seeing, stage=1) for task in seen_tasks for seed in seeds for arm in SEEN_ARMS]
+    return found
+
+
+def run_cell(cell: Cell, context: CellContext) -> dict[str, Any]:
+    """The logs' own success, or outcomes of the trained arm by episode."""
+    import torch
+
+    from sealegs_learning.evaluate import evaluate
+    from sealegs_learning.offline import offline_session
+    from sealegs_learning.rollouts import RolloutDataset, roll_out
+
+    torch.set_num_threads(1)
+    if cell.arm in (DATA, SEEN_DATA):
+        cameras = tuple(cell.settings.get("cameras", ()))
+        data = roll_out(cell.task, "noisy", cell.settings["episodes"], seed=0, cameras=cameras)
+        data.save(context.folder / "rollouts.npz")
+        return {"success": data.success_rate, "rows": len(data.state)}
+    source = SEEN_DATA if cell.arm in SEEN_ARMS else DATA
+    data = RolloutDataset.load(context.folder_of(source, cell.task, 0) / "rollouts.npz", cell.task)
+    config = _config(cell, data)
+    session = offline_session(config, data)
+    for done in range(0, config.updates, max(config.updates // 20, 1)):
+        session.advance(min(done + max(config.updates // 20, 1), config.updates))
+        context.progress(session.done, config.updates)
+    result = evaluate(session.policy.eval(), cell.task, cell.settings["episodes"], SEED_OF_STARTS)
+    return {
+        "successes": [int(one) for one in result.successes],
+        "final_progress": [round(float(one), 4) for one in result.final_progress],
+    }
+
+
+def _config(cell: Cell, data: Any) -> TrainConfig:
+    arm = (ARMS | SEEN_ARMS)[cell.arm]
+    inputs = arm.inputs
+    if arm.positions:
+        inputs = replace(inputs, fields=tuple(f.name for f in data.observation_spec.fields if "velocity" not in f.name))
+    return TrainConfig(
+        out=Path("unused"),
+        learner="bc",
+        updates=cell.settings["updates"],
+        seed=cell.seed,
+        batch_size=cell.settings["batch"],
+        hidden=(128, 128),
+        learning_rate=1e-3,
+        bc=arm.bc,
+        inputs=inputs,
+    )
+
+
+def summarise(rows: Sequence[Row], options: BenchOptions) -> Summary:
+    """Success with Wilson intervals, and differences paired by seed and episode."""
+    learned = [row for row in rows if row["arm"] in ARMS | SEEN_ARMS]
+    tasks = list(dict.fromkeys(row["task"] for row in learned))
+    groups = [(task, group) for group in (ARMS, SEEN_ARMS) for task in tasks if _has(learned, task, group)]
+    figure, axes = plots.panels(len(groups), height=2.6)
+    for panel, (task, group) in zip(axes, groups, strict=True):
+        shares = {arm: _successes(learned, arm, task) for arm in group}
+        values = {arm: float(found.mean()) for arm, found in shares.items()}
+        ranges = {arm: tuple(wilson_interval(int(found.sum()), len(found))) for arm, found in shares.items()}
+        plots.bars(panel, values, ranges, plots.colours(list(group)))  # type: ignore[arg-type]
+        panel.set_title(task if group is ARMS else f"{task}: what is seen")
+        panel.set_xlabel("success, 95% Wilson interval")
+    return Summary(_claims(learned), {"policies": figure}, [_table(learned)], NOTES)
+
+
+def _has(rows: Sequence[Row], task: str, group: Mapping[str, Arm]) -> bool:
+    return any(row["task"] == task and row["arm"] in group for row in rows)
+
+
+def _successes(rows: Sequence[Row], arm: str, task: str | None = None) -> np.ndarray:
+    """0 or 1 of every episode, in the order of task, seed and episode."""
+    return np.concatenate([r["successes"] for r in rows if r["arm"] == arm and task in (None, r["task"])])
+
+
+def _claims(rows: Sequence[Row]) -> list[Claim]:
+    claims = []
+    for arm, control, target in (
+        ("bins", "gaussian", f"low > -{MARGIN:g}"),
+        ("chunks 8/4", "gaussian", f"low > -{MARGIN:g}"),
+        ("history 4", "gaussian", f"low > -{MARGIN:g}"),
+        ("no velocities, history 4", "no velocities", "low > 0"),
+        (SEEING, BLIND, "low > 0"),
+    ):
+        difference = _successes(rows, arm).astype(float) - _successes(rows, control)
+        interval = bootstrap_mean_interval(difference)
+        claims.append(Claim(f"success: {arm} minus {control}, paired", float(difference.mean()), target, interval))
+    return claims
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    lines: list[list[str | float | int]] = []
+    for arm, task in dict.fromkeys((row["arm"], row["task"]) for row in rows):
+        found = _successes(rows, arm, task)
+        low, high = wilson_interval(int(found.sum()), len(found))
+        progress = np.concatenate([r["final_progress"] for r in rows if (r["arm"], r["task"]) == (arm, task)])
+        lines.append([task, arm, float(found.mean()), low, high, len(found), float(progress.mean())])
+    columns = ("task", "arm", "success", "low", "high", "episodes", "final progress")
+    return Table("Success over all seeds, 95% Wilson", columns, lines)
+
+
+NOTES = (
+    "Logs are of the scripted expert with correlated noise; every arm has the same rows, updates and starts.",
+    "The camera arm sees joints and one 60 x 80 image at 10 Hz, a control period late, instead of the objects' places.",
+    "Velocities follow from positions and hidden motion matters little in these tasks: a gain from history is not "
+    "expected to be large. `tests/learning/test_policies` has a task where it decides.",
+)
+
+BENCH = Bench(cells, run_cell, summarise)
