@@ -15,7 +15,7 @@ REASONS = {
     "duplicate_stamp": "joint_states with the stamp of the one before",
     "not_finite": "a needed value is NaN or infinite",
     "decimated": "between the ticks of the chosen rate",
-    "no_sample": "a needed stream had not delivered anything yet: a live recording starts between two images",
+    "no_sample": "a needed stream had not delivered anything yet",
     "stale": "a needed stream was older than its limit",
     "no_match": "policy 'drop': no sample of the stream within half a period",
     "no_command": "before the first command",

@@ -38,6 +38,9 @@ from sealegs_ros.recording import EpisodeWriter, GapCounter, RawMessage, recorde
 from sealegs_ros.runtime import integer_parameter, run_node, steady_timer, text_parameter
 
 HEADERLESS = frozenset({"std_msgs/msg/String", "rosgraph_msgs/msg/Clock"})
+# A recording begins with the newest message of these, so that its first rows have what a live policy would see. How
+# old an image may be is the reader's business: its stamp says it.
+CARRIED_IN = frozenset({"sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/CameraInfo"})
 
 
 class RecorderNode(Node):
@@ -57,7 +60,7 @@ class RecorderNode(Node):
         self._announced = 0
         self._episodes = 0
         self._folder = self._bag_dir
-        self._latched: dict[str, RawMessage] = {}
+        self._newest: dict[str, RawMessage] = {}
         streams = recorded_streams(self._robot, self.resolve_topic_name)
         self._gaps = GapCounter({topic: period for topic, (_, period) in streams.items() if period})
         for topic, (type_name, _) in streams.items():
@@ -89,8 +92,8 @@ class RecorderNode(Node):
         now_ns = self.get_clock().now().nanoseconds
         stamp_ns = now_ns if type_name in HEADERLESS else _header_stamp_ns(data)
         message = RawMessage(topic, type_name, data, now_ns, stamp_ns)
-        if latched:
-            self._latched[topic] = message
+        if latched or type_name in CARRIED_IN:
+            self._newest[topic] = message
         missing = self._gaps.missing(topic, stamp_ns)
         self._writer.count_drop(topic, "gap", missing)
         self._writer.push(message)
@@ -111,7 +114,7 @@ class RecorderNode(Node):
         self._episodes += 1
         self._gaps.clear()
         now_ns = self.get_clock().now().nanoseconds
-        for message in self._latched.values():
+        for message in self._newest.values():
             self._writer.push(RawMessage(message.topic, message.type_name, message.data, now_ns, message.publish_ns))
         return str(self._folder)
 
@@ -142,7 +145,7 @@ class RecorderNode(Node):
         )
 
     def _latched_task(self) -> str:
-        message = self._latched.get(self.resolve_topic_name(topics.TASK))
+        message = self._newest.get(self.resolve_topic_name(topics.TASK))
         return str(deserialize_message(message.data, String).data) if message is not None else ""
 
     def _announce(self) -> None:

@@ -152,6 +152,7 @@ class RobotNode(Node):
         seed = int(self.get_parameter("seed").value)
         try:
             self._publish(self._loop.reset(seed if seed >= 0 else None))
+            self._render()  # before the answer: who records next has images of the new start
         except BackendError as error:
             response.success, response.message = False, str(error)
             return response
