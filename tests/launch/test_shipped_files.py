@@ -53,6 +53,15 @@ def test_elements_and_attributes_are_jazzys(name: str) -> None:
             assert set(child.attrib) <= known, child.tag
 
 
+def test_use_sim_time_reaches_every_node(name: str) -> None:
+    for value in ("true", "false"):
+        nodes = plan_of(name, use_sim_time=value).processes
+        assert nodes
+        for node in nodes:
+            written = "".join(file.content for file in node.parameter_files)
+            assert f'"use_sim_time": {value}' in written, node.label
+
+
 def test_arguments_are_declared_and_described(name: str) -> None:
     arguments = {argument.name: argument for argument in plan_of(name).arguments}
     assert set(arguments) >= ARGUMENTS

@@ -12,7 +12,7 @@ import pytest
 
 from sealegs.cli import main
 from sealegs.report.page import render_report, write_images, write_report
-from sealegs.report.summary import Strip, Summary, read_summary, write_summary
+from sealegs.report.summary import Strip, Summary, Timing, read_summary, write_summary
 from sealegs_contract.errors import ReportError
 
 VOID = {"meta", "img", "input", "br", "link", "hr"}
@@ -155,6 +155,14 @@ def test_optional_pieces_of_parts_may_be_missing(summary: Summary, run_dir: Path
     page = _read(render_report(changed, run_dir))
     assert "Episode 1: failure" in page.text
     assert "nan" not in page.text.lower().split()
+
+
+@pytest.mark.parametrize(("ages_ms", "explained"), [([0.0, 0.0, 0.0], True), ([0.0, 0.0, 2.5], False)])
+def test_an_age_of_nothing_is_explained(summary: Summary, run_dir: Path, ages_ms: list[float], explained: bool) -> None:
+    assert summary.ros is not None
+    ros = summary.ros.model_copy(update={"observation_age": Timing.of(ages_ms)})
+    page = _read(render_report(summary.model_copy(update={"ros": ros}), run_dir))
+    assert ("simulated time, which stands still between two ticks" in page.text) is explained
 
 
 def test_a_quick_run_says_that_it_means_little(summary: Summary, run_dir: Path) -> None:

@@ -11,6 +11,10 @@ from sealegs_learning.results import Claim
 STRIP_FRAMES = 7
 FILM_FRAMES = 240
 LATENCY_TARGET_MS = 10.0
+AGE_IN_SIMULATION = (
+    "The age is 0 ms because this run kept simulated time, which stands still between two ticks: an observation is "
+    "used in the tick that made it. Under wall time (use_sim_time:=false) it is the delay from the robot's stamp."
+)
 
 
 def duration(seconds: float) -> str:
@@ -279,7 +283,8 @@ def _timing_figures(ros: RosSummary) -> list[str]:
     for timing, title, classes, limit in measured:
         if timing is not None:
             body, height = charts.timing_histogram(timing, title, classes, limit)
-            figures.append(html.figure(svg.drawing(charts.WIDTH, height, body, f"{title}, histogram in ms")))
+            note = AGE_IN_SIMULATION if timing is ros.observation_age and timing.max_ms == 0.0 else ""
+            figures.append(html.figure(svg.drawing(charts.WIDTH, height, body, f"{title}, histogram in ms"), note))
     return figures
 
 
