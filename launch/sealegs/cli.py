@@ -85,7 +85,9 @@ def _run_verb(verb: str, arguments: list[str], debug: bool) -> int:
     except OSError as error:
         if debug:
             traceback.print_exc()
-        return _fail(f"{error.strerror}: {error.filename}" if error.filename and error.strerror else str(error))
+        from sealegs.os_errors import advice
+
+        return _fail(advice(error))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

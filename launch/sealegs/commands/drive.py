@@ -46,6 +46,7 @@ def run(config: Config) -> int:
     """Drive, print one line an episode, and the success rate with its interval."""
     import tempfile
 
+    from sealegs.os_errors import require_folder
     from sealegs_contract.errors import BackendError
     from sealegs_learning.statistics import wilson_interval
 
@@ -53,6 +54,9 @@ def run(config: Config) -> int:
         raise BackendError("give either --bundle (a policy drives) or --record (a behaviour drives and is recorded)")
     if config.episodes < 1:
         raise BackendError(f"--episodes must be at least 1, got {config.episodes}")
+    for folder in (config.record, config.logs, config.film, config.out and config.out.parent):
+        if folder is not None:
+            require_folder(folder)
     with tempfile.TemporaryDirectory(prefix="sealegs-drive-") as temporary:
         outcome = _drive(config, config.logs or Path(temporary))
     if config.out is not None:

@@ -43,11 +43,14 @@ def run(config: Config) -> int:
 
     from rich.progress import Progress
 
+    from sealegs.os_errors import require_folder
     from sealegs_learning.judge.make import make_judge
     from sealegs_learning.judge.training.card import write_card
     from sealegs_learning.judge.training.evaluate import EvaluateConfig, blocks
     from sealegs_learning.judge.training.results import evaluate_judge, write_results
 
+    for folder in (config.out, config.work):
+        require_folder(folder)
     settings = EvaluateConfig(config.episodes, pairs=config.pairs, seed=config.seed)
     judges = {"shipped": make_judge(config.judge, config.options)}
     if config.judge == "embedded":

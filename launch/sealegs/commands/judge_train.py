@@ -30,8 +30,11 @@ def run(config: Config) -> int:
 
     from rich.progress import Progress
 
+    from sealegs.os_errors import require_folder
     from sealegs_learning.judge.training.train import JudgeTrainConfig, quick, train_judge
 
+    for folder in (config.out, config.work or config.out):
+        require_folder(folder)
     settings = replace(JudgeTrainConfig(), seed=config.seed)
     settings = quick(settings) if config.quick else settings
     settings = replace(
