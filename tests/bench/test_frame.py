@@ -176,3 +176,23 @@ def test_an_error_in_a_process_ends_the_run(tmp_path: Path) -> None:
     options = BenchOptions(quick=True, tasks=("no_such_model",), jobs=2, work=tmp_path)
     with pytest.raises(LearningError, match="no model 'no_such_model'; available: cnn, ensemble, mlp"):
         run_bench("inference", options, QUIET)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (-0.8684, "-0.868"), (12.34, "12.3"), (999.0, "999"), (5512.3, "5,512"), (1_250_000.0, "1.25M")],
+)
+def test_numbers_on_bars_are_short(value: float, text: str) -> None:
+    assert plots.short(value) == text
+
+
+def test_long_axes_count_in_thousands(tmp_path: Path) -> None:
+    figure, (axes,) = plots.panels()
+    plots.curve(axes, [0, 10_000, 20_000], [[1.0, 2.0, 4.0], [3.0, 4.0, 6.0]], "a", plots.COLOURS[0])
+    axes.legend()
+    plots.save_svg(figure, tmp_path / "curve.svg")
+    picture = (tmp_path / "curve.svg").read_text()
+    assert ">20k<" in picture
+    assert ">20000<" not in picture
+    (line,) = axes.get_lines()
+    assert list(line.get_ydata()) == [2.0, 3.0, 5.0]

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, ScalarFormatter
 from numpy.typing import ArrayLike
 
 from sealegs_learning.files import replaced_file
@@ -85,12 +86,19 @@ def bars(
             low, high = intervals[name]
             axes.plot([low, high], [place, place], color=INK, linewidth=1.4)
             end = max(end, high)
-        text = f" {values[name]:.3g}{unit}"
+        text = f" {short(values[name])}{unit}"
         axes.annotate(text, (end, place), xytext=(3, 0), textcoords="offset points", va="center", color=INK)
     axes.set_yticks(places, names, color=INK)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.margins(x=0.18)
+
+
+def short(value: float) -> str:
+    """Three significant digits, without an exponent: `0.25`, `5,510`, `1.2M`."""
+    if abs(value) >= 1e6:
+        return f"{value / 1e6:.3g}M"
+    return f"{value:,.0f}" if abs(value) >= 1000.0 else f"{value:.3g}"
 
 
 def save_svg(figure: Figure, path: Path) -> None:
@@ -107,6 +115,14 @@ def _finish(axes: Axes) -> None:
     if text:
         axes.set_title("", loc="center")
         axes.set_title(text, loc="left", color=INK, fontsize=11, fontweight="bold")
+    for axis in (axes.xaxis, axes.yaxis):
+        if isinstance(axis.get_major_formatter(), ScalarFormatter) and max(map(abs, axis.get_view_interval())) >= 1e4:
+            axis.set_major_formatter(FuncFormatter(lambda value, place: _thousands(value)))
     legend = axes.get_legend()
     if legend is not None:
         legend.set_frame_on(False)
+
+
+def _thousands(value: float) -> str:
+    """A round number on an axis: `0`, `20k`, `1.5M`."""
+    return f"{value / 1e6:g}M" if abs(value) >= 1e6 else f"{value / 1e3:g}k" if value else "0"
