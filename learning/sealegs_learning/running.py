@@ -93,7 +93,7 @@ class EpisodeTally:
     def __init__(self, envs: int) -> None:
         self._return, self._length = np.zeros(envs), np.zeros(envs)
         self.finished = np.empty((0, 3))
-        """Rows: return, steps, success (0 or 1; 0 where the task knows none)."""
+        """Rows: return, steps, success (0 or 1; -1 where the task knows none)."""
 
     def step(self, reward: FloatArray) -> None:
         """One step's rewards (N,)."""
@@ -102,17 +102,18 @@ class EpisodeTally:
 
     def end(self, ended: NDArray[np.bool_], success: NDArray[np.bool_] | None) -> None:
         """Episodes (N,) that end with this step."""
-        reached = np.zeros(len(ended)) if success is None else success.astype(np.float64)
+        reached = np.full(len(ended), -1.0) if success is None else success.astype(np.float64)
         rows = np.stack([self._return, self._length, reached], axis=1)[ended]
         self.finished = np.concatenate([self.finished, rows])[-self.KEPT :]
         self._return[ended] = self._length[ended] = 0.0
 
     def figures(self) -> dict[str, float]:
-        """Means over the kept episodes; nothing before the first has ended."""
+        """Means over the kept episodes; nothing before the first has ended, no success where none is known."""
         if not len(self.finished):
             return {}
-        names = ("episode_return", "episode_length", "episode_success")
-        return dict(zip(names, map(float, self.finished.mean(axis=0)), strict=True))
+        returned, length, success = map(float, self.finished.mean(axis=0))
+        known = {"episode_success": success} if success >= 0.0 else {}
+        return {"episode_return": returned, "episode_length": length, **known}
 
     def tensors(self) -> dict[str, Tensor]:
         """State by name."""

@@ -78,10 +78,12 @@ class PPO(Trainable):
         self.networks = nn.ModuleDict({"policy": policy, "critic": self.critic})
         self.learning_rate = learning_rate
         self.optimizer = self._make_optimizer()
-        for group, rate in zip(
-            self.optimizer.param_groups, (learning_rate, settings.critic_learning_rate or learning_rate), strict=True
-        ):
-            group["eps"], group["lr"] = ADAM_EPSILON, rate
+        if own := settings.critic_learning_rate:
+            self.optimizer.param_groups[1]["lr"] = own
+        else:  # one group of both is a third cheaper to step than two
+            self.optimizer = torch.optim.Adam(self._flat, lr=learning_rate, fused=True)
+        for group in self.optimizer.param_groups:
+            group["eps"] = ADAM_EPSILON
         self._actor, self._critic = Backprop(policy.actor), Backprop(self.critic)
         self._log_std = policy.log_std.detach().numpy()
         self._log_std_gradient = gradient_of(policy.log_std).numpy()
@@ -145,11 +147,9 @@ class PPO(Trainable):
 
     def _adapt_rate(self, kl: float) -> None:
         """With `target_kl`, an epoch's KL sets the next one's rate; a critic with a rate of its own keeps it."""
-        c, groups = self.settings, self.optimizer.param_groups
-        if c.target_kl > 0.0:
-            groups[0]["lr"] = adapted_rate(groups[0]["lr"], kl, c.target_kl)
-            if not c.critic_learning_rate:
-                groups[1]["lr"] = groups[0]["lr"]
+        if self.settings.target_kl > 0.0:
+            group = self.optimizer.param_groups[0]
+            group["lr"] = adapted_rate(group["lr"], kl, self.settings.target_kl)
 
     def _minibatches(self, samples: Samples) -> Iterator[_Minibatch]:
         """A random order of all rows, cut into minibatches; one gather for each array and epoch."""

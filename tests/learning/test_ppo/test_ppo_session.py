@@ -205,3 +205,6 @@ def test_the_tally_keeps_finished_episodes() -> None:
             tally.end(ended, np.array([True, False]))
     # Env 1 ends after two steps with 4, env 0 after three with 3.
     assert tally.figures() == {"episode_return": 3.5, "episode_length": 2.5, "episode_success": 0.5}
+    walker = EpisodeTally(1)
+    walker.end(np.array([True]), None)
+    assert walker.figures() == {"episode_return": 0.0, "episode_length": 0.0}
