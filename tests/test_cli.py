@@ -156,7 +156,7 @@ def test_errors_on_the_way_become_exit_codes(
         return cli.main(["doctor"]), capsys.readouterr().err
 
     code, text = fail_with(FileNotFoundError(2, "No such file or directory", "a.txt"))
-    assert (code, text) == (2, "sealegs: error: No such file or directory: a.txt\n")
+    assert (code, text) == (2, "sealegs: error: a.txt: no such file or folder: check the path\n")
     code, text = fail_with(ZeroDivisionError("division\nby zero"))
     assert code == 1
     assert "internal error: ZeroDivisionError: division by zero (run again with --debug" in text
