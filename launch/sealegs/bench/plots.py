@@ -111,16 +111,18 @@ def save_svg(figure: Figure, path: Path) -> None:
 
 def _finish(axes: Axes) -> None:
     """Titles and legends are drawn by whoever makes the figure: bring them into the style."""
-    text = axes.get_title()
-    if text:
+    title = axes.get_title()
+    if title:
         axes.set_title("", loc="center")
-        axes.set_title(text, loc="left", color=INK, fontsize=11, fontweight="bold")
+        axes.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold")
     for axis in (axes.xaxis, axes.yaxis):
         if isinstance(axis.get_major_formatter(), ScalarFormatter) and max(map(abs, axis.get_view_interval())) >= 1e4:
             axis.set_major_formatter(FuncFormatter(lambda value, place: _thousands(value)))
     legend = axes.get_legend()
     if legend is not None:
         legend.set_frame_on(False)
+        for text in legend.get_texts():
+            text.set_color(INK)
 
 
 def _thousands(value: float) -> str:
