@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from sealegs_contract.errors import LearningError
-from sealegs_learning.learners.settings import BCSettings, IQLSettings, PPOSettings
+from sealegs_learning.learners.settings import (
+    BCSettings,
+    FinetuneSettings,
+    IQLSettings,
+    PPOSettings,
+    UniO4Settings,
+)
 from sealegs_learning.policies.settings import InputSettings
 
 
@@ -22,8 +28,11 @@ class TrainConfig:
     """Dataset folder (LeRobot v3 layout) to learn from."""
     task: str = ""
     """Task whose simulation evaluates the policy while it trains (by default the dataset's), or in which PPO learns."""
-    learner: Literal["iql", "bc", "ppo"] = "iql"
-    """iql: implicit Q-learning; bc: behaviour cloning; ppo: proximal policy optimisation, in simulation."""
+    learner: Literal["iql", "bc", "ppo", "unio4"] = "iql"
+    """iql: implicit Q-learning; bc: behaviour cloning; ppo: proximal policy optimisation, in simulation; unio4: PPO
+    steps from the logs alone, on the policy of `init`, gated by FQE."""
+    init: Path | None = None
+    """Checkpoint that training starts from (ppo, unio4, or iql with finetune.steps), its normalisation frozen."""
     reward: str = "true"
     """Name of a reward sidecar, or `true` (simulated progress), or `constant` (the control). BC uses none."""
     updates: int = 10_000
@@ -52,6 +61,10 @@ class TrainConfig:
     """Settings of behaviour cloning."""
     ppo: PPOSettings = field(default_factory=PPOSettings)
     """Settings of PPO, which counts environment steps where the others count updates."""
+    unio4: UniO4Settings = field(default_factory=UniO4Settings)
+    """Settings of offline improvement."""
+    finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
+    """Settings of IQL's fine-tuning in simulation."""
     log_every: int = 250
     """Updates between lines of train.jsonl."""
     checkpoint_every: int = 2_000
@@ -76,6 +89,7 @@ class TrainConfig:
 
 # What may differ between a run and its continuation; all else decides the weights.
 _NOT_DECISIVE = {"dataset", "out", "task", "log_every", "checkpoint_every", "resume", "overwrite", "tensorboard"} | {
+    "init",
     "evaluate_every",
     "evaluate_episodes",
     "evaluate_seed",
@@ -85,9 +99,18 @@ _NOT_DECISIVE = {"dataset", "out", "task", "log_every", "checkpoint_every", "res
 LEARNERS: tuple[str, ...] = get_args(get_type_hints(TrainConfig)["learner"])
 
 
+def is_online(config: TrainConfig) -> bool:
+    """Whether the run acts in simulation, and counts environment steps."""
+    return config.learner == "ppo" or (config.learner == "iql" and config.finetune.steps > 0)
+
+
 def decisive(config: TrainConfig) -> dict[str, Any]:
     """The settings that decide the weights, as JSON has them; of the learners' own, only those of the one that runs."""
     others = {name for name in LEARNERS if name != config.learner}
+    if config.learner == "unio4":
+        others.discard("ppo")  # its candidates take PPO's steps
+    if config.learner != "iql" or not is_online(config):
+        others.add("finetune")
     kept = {name: value for name, value in asdict(config).items() if name not in _NOT_DECISIVE | others}
     found: dict[str, Any] = json.loads(json.dumps(kept))
     return found
@@ -108,8 +131,13 @@ def check_config(config: TrainConfig) -> None:
         ("patience", config.patience >= 0, "at least 0"),
     ]
     settings = getattr(config, config.learner)
-    owners = ((config, "", rules), (config.inputs, "inputs.", config.inputs.rules()))
-    for owner, prefix, found in (*owners, (settings, f"{config.learner}.", settings.rules())):
+    owners = (
+        (config, "", rules),
+        (config.inputs, "inputs.", config.inputs.rules()),
+        (settings, f"{config.learner}.", settings.rules()),
+        (config.finetune, "finetune.", config.finetune.rules()),
+    )
+    for owner, prefix, found in owners:
         for name, holds, expected in found:
             if not holds:
                 raise LearningError(f"{prefix}{name} must be {expected}, got {getattr(owner, name)}")
@@ -117,11 +145,25 @@ def check_config(config: TrainConfig) -> None:
         raise LearningError("stop_success and patience look at evaluations: set evaluate_every")
     if config.inputs.cameras and config.learner != "bc":
         raise LearningError(f"inputs.cameras are for learner bc, which clones from images; {config.learner} cannot")
+    _check_init(config)
     if config.learner == "ppo" and config.inputs != InputSettings():
         raise LearningError("inputs choose from a dataset's observation; ppo sees the whole of its simulation's")
     if (config.out / "checkpoint").exists() and not (config.resume or config.overwrite):
         raise LearningError(
             f"{config.out} already holds a training: go on with --resume, or replace it with --overwrite"
+        )
+
+
+def _check_init(config: TrainConfig) -> None:
+    """LearningError where a start is missing, or would be ignored."""
+    if config.finetune.steps and config.learner != "iql":
+        raise LearningError(f"finetune is for learner iql; {config.learner} has settings of its own")
+    if config.init is None and (config.learner == "unio4" or config.finetune.steps):
+        raise LearningError("fine-tuning goes on from a policy that there is: give --init CHECKPOINT")
+    if config.init is not None and config.learner != "unio4" and not is_online(config):
+        raise LearningError(
+            f"learner {config.learner} starts anew from its dataset: --init is for ppo, unio4, and iql with "
+            "finetune.steps"
         )
 
 

@@ -90,7 +90,7 @@ def offline_session(config: TrainConfig, dataset: TrainingData | None = None) ->
 
     Raises LearningError on unusable data or an unknown reward.
     """
-    data: Any = dataset if dataset is not None else _open(config)
+    data: Any = dataset if dataset is not None else open_dataset(config)
     reward_name = "constant" if config.learner == "bc" else config.reward
     view = view_of(config, data)
     transitions = build_transitions(data, scaled_reward(config, read_reward(data, reward_name), data), view)
@@ -151,7 +151,8 @@ def learner_of(policy: GaussianActor, config: TrainConfig, generator: torch.Gene
     return IQL(policy, config.iql, config.learning_rate, config.updates, generator)
 
 
-def _open(config: TrainConfig) -> Any:
+def open_dataset(config: TrainConfig) -> Any:
+    """The dataset of `config`, from disk; LearningError where none is named."""
     from sealegs_learning.data.dataset import Dataset
 
     if config.dataset is None:

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from sealegs_contract.errors import LearningError, available
 from sealegs_learning.config import TrainConfig
-from sealegs_learning.experience import Collector
+from sealegs_learning.experience import Collector, Rollout
 from sealegs_learning.learners.ppo import PPO
 from sealegs_learning.networks import GaussianActor, Normalizer, Policy
 from sealegs_learning.running import RewardScale, RunningMoments
+from sealegs_learning.start import check_env, load_start
 from sealegs_sim.batched import BatchedEnv
 
 HEAD_GAIN = 0.01  # first actions hardly depend on the observation
@@ -35,6 +36,7 @@ class OnlineSession:
         self.collector = Collector(env, config.ppo.horizon, config.seed)
         self.moments = RunningMoments(learner.policy.observations)
         self.reward_scale = RewardScale(env.num_envs, config.ppo.gamma)
+        self.frozen = config.init is not None
         self.done = 0
 
     @property
@@ -53,10 +55,23 @@ class OnlineSession:
         rollout = self.collector.collect(self.learner, self.policy.normalizer)
         if self.settings.normalise_rewards:
             rollout = rollout._replace(reward=self.reward_scale(rollout.reward, rollout.ended))
-        figures = self.learner.update(rollout)
-        self.moments.update(rollout.raw_observation)
-        self.policy.normalizer.set(torch.from_numpy(self.moments.mean), torch.from_numpy(self.moments.deviation))
+        figures = self._critic_only(rollout) if self.done < self.settings.critic_steps else self.learner.update(rollout)
+        if not self.frozen:
+            self.moments.update(rollout.raw_observation)
+            self.policy.normalizer.set(torch.from_numpy(self.moments.mean), torch.from_numpy(self.moments.deviation))
         self.done += rollout.reward.size
+        return figures
+
+    def _critic_only(self, rollout: Rollout) -> dict[str, float]:
+        """An update after which the actor, its moments and the rates are as before."""
+        optimizer, actor = self.learner.optimizer, self.learner.optimizer.param_groups[0]["params"][0]
+        kept, rates = actor.detach().clone(), [group["lr"] for group in optimizer.param_groups]
+        figures = self.learner.update(rollout)
+        with torch.no_grad():
+            actor.copy_(kept)
+        optimizer.state.pop(actor, None)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
         return figures
 
     def tensors(self) -> dict[str, Tensor]:
@@ -86,26 +101,35 @@ class OnlineSession:
 
 
 def online_session(config: TrainConfig) -> OnlineSession:
-    """A fresh policy and its envs for `config.task`. Raises LearningError where there is no such task."""
+    """A fresh policy, or that of `config.init`, and its envs for `config.task`.
+
+    Raises LearningError where there is no such task, or the policy does not fit it.
+    """
     env = make_env(config)
     generator = torch.Generator().manual_seed(config.seed)
-    policy = new_policy(config, env, generator)
+    about: dict[str, Any] = {"task": config.task}
+    if config.init is None:
+        policy = new_policy(config, env, generator)
+    else:
+        start = load_start(config.init, config.ppo.finetune_log_std)
+        check_env(start.policy, env, config.task)
+        policy, about["init"] = start.policy, dict(start.about)
     learner = PPO(policy, config.ppo, config.learning_rate, config.batch_size, generator)
-    return OnlineSession(learner, env, config, {"task": config.task})
+    return OnlineSession(learner, env, config, about)
 
 
 def make_env(config: TrainConfig) -> BatchedEnv:
-    """The vector env of a robot's task or of a locomotion benchmark by name."""
+    """The vector env of a robot's task or of a locomotion benchmark by name, for PPO or for IQL's fine-tuning."""
     from sealegs_sim.locomotion import LOCOMOTION, LocomotionEnv
     from sealegs_sim.tasks import TASKS
     from sealegs_sim.vector import BatchEnv
 
-    c = config.ppo
+    c, threads = config.ppo if config.learner == "ppo" else config.finetune, config.ppo.threads
     if config.task in LOCOMOTION:
-        return LocomotionEnv(config.task, c.envs, c.threads, "same_step")
+        return LocomotionEnv(config.task, c.envs, threads, "same_step")
     if config.task in TASKS:
-        return BatchEnv(config.task, c.envs, threads=c.threads, autoreset="same_step", randomise=c.randomise)
-    raise LearningError(f"PPO learns in simulation: give --task; {available([*TASKS, *LOCOMOTION])}")
+        return BatchEnv(config.task, c.envs, threads=threads, autoreset="same_step", randomise=c.randomise)
+    raise LearningError(f"learning online needs a simulation: give --task; {available([*TASKS, *LOCOMOTION])}")
 
 
 def new_policy(config: TrainConfig, env: BatchedEnv, generator: torch.Generator) -> GaussianActor:

@@ -9,7 +9,7 @@ interval says what other logs of this size would have given; it knows nothing of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,42 +107,87 @@ def member_interval(members: Sequence[float] | NDArray, confidence: float = 0.95
     return Interval(float(values.mean()) - half, float(values.mean()) + half)
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """Logged steps as FQE learns from them, shared by all evaluations on these logs."""
+
+    now: Tensor
+    """Normalised observations (M, D)."""
+    next: Tensor
+    start: Tensor
+    """Normalised first observations (E, D)."""
+    reward: Tensor
+    """(r - shift) / scale, (M,)."""
+    shift: float
+    scale: float
+    bounds: tuple[float, float]
+    counts: Tensor
+    """How often each member's resample holds each episode (K, E)."""
+    normalizer: Normalizer
+
+    @classmethod
+    def of(cls, steps: LoggedSteps, settings: FQESettings, generator: torch.Generator) -> Prepared:
+        """Normalisation, and the resamples, which `generator` draws."""
+        normalizer = Normalizer.fit(torch.cat([steps.observation, steps.next_observation]))
+        shift, scale = reward_units(steps)
+        reward = (steps.reward - shift) / scale
+        return cls(
+            now=normalizer(steps.observation),
+            next=normalizer(steps.next_observation),
+            start=normalizer(steps.initial),
+            reward=reward,
+            shift=shift,
+            scale=scale,
+            bounds=value_bounds(reward, settings.gamma),
+            counts=resampled_counts(settings.members, len(steps.initial), generator),
+            normalizer=normalizer,
+        )
+
+
+Actions = tuple[Tensor, Tensor]
+"""What a policy does at all next states (M, J) and at all first states (E, J): it never changes, so it is kept."""
+
+
 class PolicyEvaluator:
-    """FQE of P policies on logged steps. `run` trains, `values` reads; more policies or actions need a new one."""
+    """FQE of P policies on logged steps: `run` trains, `values` reads."""
 
     def __init__(
         self, steps: LoggedSteps, policies: Sequence[nn.Module | None], settings: FQESettings, seed: int = 0
     ) -> None:
         """A policy maps raw observations to actions in [-1, 1]; None stands for the logs' own behaviour."""
         check_settings(settings)
-        self.steps, self.settings = steps, settings
-        self.generator = torch.Generator().manual_seed(seed)
-        self.normalizer = Normalizer.fit(torch.cat([steps.observation, steps.next_observation]))
-        self.now, self.next = self.normalizer(steps.observation), self.normalizer(steps.next_observation)
-        self.start = self.normalizer(steps.initial)
-        self.shift, self.scale = reward_units(steps)
-        self.reward = (steps.reward - self.shift) / self.scale
-        self.bounds = value_bounds(self.reward, settings.gamma)
-        self.counts = resampled_counts(settings.members, len(steps.initial), self.generator)
-        self.next_action, self.start_action = self._actions(policies)
-        sizes = self.now.shape[1], steps.action.shape[1]
-        self.fqe = FQE(*sizes, len(policies), settings, self.generator)
+        generator = torch.Generator().manual_seed(seed)
+        prepared = Prepared.of(steps, settings, generator)
+        self._set(steps, prepared, [actions_in(steps, policy) for policy in policies], settings, generator)
+
+    def _set(
+        self,
+        steps: LoggedSteps,
+        prepared: Prepared,
+        actions: Sequence[Actions],
+        settings: FQESettings,
+        generator: torch.Generator,
+    ) -> None:
+        self.steps, self.prepared, self.settings, self.generator = steps, prepared, settings, generator
+        self.next_action = torch.stack([following for following, _ in actions])
+        self.start_action = torch.stack([first for _, first in actions])
+        self.fqe = FQE(prepared.now.shape[1], steps.action.shape[1], len(actions), settings, generator)
 
     def run(self, progress: Progress | None = None) -> PolicyEvaluator:
         """All updates. Raises LearningError when a loss is not finite."""
-        c, steps = self.settings, self.steps
+        c, steps, prepared = self.settings, self.steps, self.prepared
         loss = torch.zeros(())
         while self.fqe.done < c.updates:
-            rows = torch.randint(len(self.reward), (c.batch_size,), generator=self.generator)
+            rows = torch.randint(len(steps.reward), (c.batch_size,), generator=self.generator)
             loss = self.fqe.update(
-                self.now[rows],
+                prepared.now[rows],
                 steps.action[rows],
-                self.reward[rows],
+                prepared.reward[rows],
                 steps.terminal[rows],
-                self.next[rows],
+                prepared.next[rows],
                 self.next_action[:, rows],
-                self.counts[:, steps.episode[rows]],
-                self.bounds,
+                prepared.counts[:, steps.episode[rows]],
+                prepared.bounds,
             )
             if progress is not None and self.fqe.done % 100 == 0:
                 progress(self.fqe.done, c.updates)
@@ -152,16 +197,45 @@ class PolicyEvaluator:
 
     def values(self) -> list[PolicyValue]:
         """The value of each policy, in the reward's own unit."""
-        q = self.fqe.value(self.start, self.start_action).double()  # (P, K, E)
-        scaled = (q * self.counts).mean(-1) * self.scale + self.shift / (1.0 - self.settings.gamma)
+        p = self.prepared
+        q = self.fqe.value(p.start, self.start_action).double()  # (P, K, E)
+        scaled = (q * p.counts).mean(-1) * p.scale + p.shift / (1.0 - self.settings.gamma)
         return [_policy_value(row) for row in scaled.numpy()]
 
-    def _actions(self, policies: Sequence[nn.Module | None]) -> tuple[Tensor, Tensor]:
-        """Each policy's actions at all next states (P, M, J) and first states (P, E, J): they never change."""
-        steps = self.steps
-        following = [steps.next_action if p is None else actions_of(p, steps.next_observation) for p in policies]
-        first = [steps.initial_action if p is None else actions_of(p, steps.initial) for p in policies]
-        return torch.stack(following), torch.stack(first)
+    def q_of(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Q of the first policy (K, M, G), in deviations of the reward: G actions (M, G, J) at raw states (M, D)."""
+        states = self.prepared.normalizer(observation).repeat_interleave(action.shape[1], 0)
+        first = action.flatten(0, 1).expand(self.fqe.policies, -1, -1)
+        return self.fqe.value(states, first)[0].view(-1, *action.shape[:2])
+
+    def successor(self, actions: Sequence[Actions], settings: FQESettings, seed: int) -> PolicyEvaluator:
+        """An evaluator of other policies on the same resamples, each starting from the first policy's networks."""
+        other = object.__new__(PolicyEvaluator)
+        other._set(self.steps, self.prepared, actions, settings, torch.Generator().manual_seed(seed))
+        other.fqe.start_from(self.fqe, [0] * len(actions))
+        return other
+
+    def only(self, index: int) -> PolicyEvaluator:
+        """The evaluator of one of the policies, as far as it has come."""
+        actions = (self.next_action[index], self.start_action[index])
+        other = self.successor([actions], self.settings, 0)
+        other.fqe.start_from(self.fqe, [index])
+        other.fqe.done = self.fqe.done
+        return other
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The networks' weights by name."""
+        weights = {f"{k}.{n}": t for k, net in self._networks().items() for n, t in net.state_dict().items()}
+        return {name: tensor.clone() for name, tensor in weights.items()}
+
+    def load_tensors(self, state: Mapping[str, Tensor]) -> None:
+        """Inverse of `tensors`."""
+        for kind, network in self._networks().items():
+            start = f"{kind}."
+            network.load_state_dict({k.removeprefix(start): v for k, v in state.items() if k.startswith(start)})
+
+    def _networks(self) -> dict[str, nn.Module]:
+        return {"q": self.fqe.q, "target": self.fqe.target}
 
 
 def evaluate_offline(
@@ -186,6 +260,13 @@ def reward_units(steps: LoggedSteps) -> tuple[float, float]:
     scale = float(wide.std(unbiased=False))
     shift = 0.0 if bool(steps.terminal.any()) else float(wide.mean())
     return shift, scale if scale > 1e-9 * max(1.0, abs(shift)) else 1.0
+
+
+def actions_in(steps: LoggedSteps, policy: nn.Module | None) -> Actions:
+    """What a policy, or the logs (None), do at the next and at the first states."""
+    if policy is None:
+        return steps.next_action, steps.initial_action
+    return actions_of(policy, steps.next_observation), actions_of(policy, steps.initial)
 
 
 def actions_of(policy: nn.Module, observation: Tensor) -> Tensor:

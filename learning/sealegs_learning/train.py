@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from sealegs_learning.config import TrainConfig, check_config
+from sealegs_learning.config import TrainConfig, check_config, is_online
+from sealegs_learning.finetune import finetune_session
 from sealegs_learning.offline import TrainingData, offline_session
 from sealegs_learning.online import online_session
 from sealegs_learning.run import Progress, Run, Session, TrainReport
+from sealegs_learning.unio4 import unio4_session
 
 
 def train(config: TrainConfig, progress: Progress | None = None, dataset: TrainingData | None = None) -> TrainReport:
@@ -18,5 +20,13 @@ def train(config: TrainConfig, progress: Progress | None = None, dataset: Traini
     """
     check_config(config)
     torch.set_num_threads(1)
-    session: Session = online_session(config) if config.learner == "ppo" else offline_session(config, dataset)
-    return Run(config, session, progress).go()
+    return Run(config, make_session(config, dataset), progress).go()
+
+
+def make_session(config: TrainConfig, dataset: TrainingData | None = None) -> Session:
+    """What learns, by learner: from logs, in simulation, or from logs and then in simulation."""
+    if config.learner == "ppo":
+        return online_session(config)
+    if config.learner == "unio4":
+        return unio4_session(config, dataset)
+    return finetune_session(config, dataset) if is_online(config) else offline_session(config, dataset)

@@ -79,5 +79,7 @@ def _title(config: TrainConfig) -> str:
             return "behaviour cloning"
         case "ppo":
             return f"PPO on {config.task}"
+        case "unio4":
+            return f"offline improvement, reward {config.reward}"
         case _:
             return f"IQL, reward {config.reward}"

@@ -12,17 +12,19 @@ from typing import Any
 from sealegs.training.jobs import Job, run_jobs
 from sealegs_contract.errors import LearningError
 from sealegs_learning.command_line import arguments_of
-from sealegs_learning.config import TrainConfig
+from sealegs_learning.config import TrainConfig, is_online
 
 
 def total_of(config: TrainConfig) -> int:
-    """Units of work of a run: gradient updates, or PPO's environment steps."""
-    return config.ppo.steps if config.learner == "ppo" else config.updates
+    """Units of work of a run: environment steps where it acts in simulation, else gradient updates."""
+    if is_online(config):
+        return config.ppo.steps if config.learner == "ppo" else config.finetune.steps
+    return config.updates
 
 
 def unit_of(config: TrainConfig) -> str:
     """What the run counts."""
-    return "step" if config.learner == "ppo" else "update"
+    return "step" if is_online(config) else "update"
 
 
 def training_command(config: TrainConfig) -> tuple[str, ...]:

@@ -10,6 +10,8 @@ stack, on the same batches, weights and first networks: differences between poli
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -85,6 +87,15 @@ class FQE:
         polyak_average_(self._target_flat, self._flat.detach(), c.polyak)
         self.done += 1
         return loss.detach()
+
+    def start_from(self, other: FQE, sources: Sequence[int]) -> None:
+        """Policy p goes on from the networks and targets of policy `sources[p]` of `other`, with a fresh optimiser."""
+        k = self.settings.members
+        picked = torch.cat([torch.arange(k) + k * source for source in sources])
+        with torch.no_grad():
+            for own, theirs in ((self.q, other.q), (self.target, other.target)):
+                for mine, yours in zip(own.parameters(), theirs.parameters(), strict=True):
+                    mine.copy_(yours[picked])
 
     def _of(self, stack: StackedPerceptron, observation: Tensor, action: Tensor) -> Tensor:
         p, k, b = self.policies, self.settings.members, len(observation)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Rule = tuple[str, bool, str]
@@ -95,6 +95,11 @@ class PPOSettings:
     """Adam's step size for the critic; 0 for the actor's."""
     initial_log_std: float = 0.0
     """Log deviation of the first actions, which lie in [-1, 1]."""
+    finetune_log_std: float | None = None
+    """The same where training starts from a checkpoint; the checkpoint's own by default."""
+    critic_steps: int = 0
+    """Environment steps at the start in which only the critic learns: a trained policy meets a critic that knows
+    nothing yet."""
     activation: Literal["tanh", "relu"] = "tanh"
     """Of the hidden units."""
     bound: Literal["clip", "tanh"] = "clip"
@@ -113,6 +118,7 @@ class PPOSettings:
         yield "clip", 0.0 < self.clip < 1.0, "in (0, 1)"
         for name in ("value_clip", "value_weight", "max_gradient_norm", "target_kl", "critic_learning_rate"):
             yield name, getattr(self, name) >= 0.0, "at least 0"
+        yield "critic_steps", self.critic_steps >= 0, "at least 0"
 
 
 @dataclass(frozen=True)
@@ -143,3 +149,59 @@ class FQESettings:
         yield "learning_rate", self.learning_rate > 0.0, "positive"
         yield "polyak", 0.0 < self.polyak <= 1.0, "in (0, 1]"
         yield "members", self.members >= 2, "at least 2"
+
+
+@dataclass(frozen=True)
+class UniO4Settings:
+    """Offline improvement of a policy by PPO steps that FQE gates (Uni-O4, arXiv 2311.03351)."""
+
+    clip: float = 0.25
+    """Half width of the range in which the likelihood ratio earns."""
+    steps: int = 20
+    """Gradient steps of a candidate; `updates` counts them, those of refused candidates too."""
+    actions: int = 4
+    """Actions drawn at each logged state; an advantage is over their mean."""
+    pessimism: float = 1.0
+    """Deviations of the Q ensemble that are taken off its mean."""
+    deviations: float = 1.0
+    """Bootstrap deviations by which a candidate's value must exceed the incumbent's to be accepted."""
+    gate_updates: int = 500
+    """Updates of FQE for incumbent and candidate in every round; both start from the incumbent's."""
+    log_std: float | None = -1.0
+    """Log deviation of the actions that are tried; None for the checkpoint's."""
+    fqe: FQESettings = field(default_factory=FQESettings)
+    """FQE of the first policy, and of all candidates but for their updates."""
+
+    def rules(self) -> Iterator[Rule]:
+        """What must hold of the values."""
+        yield "clip", 0.0 < self.clip < 1.0, "in (0, 1)"
+        yield "steps", self.steps >= 1, "at least 1"
+        yield "actions", self.actions >= 2, "at least 2"
+        yield "pessimism", self.pessimism >= 0.0, "at least 0"
+        yield "gate_updates", self.gate_updates >= 1, "at least 1"
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """IQL goes on in simulation: it acts, keeps what happens beside the logs, and learns from both."""
+
+    steps: int = 0
+    """Environment steps; 0 learns from the logs alone."""
+    envs: int = 8
+    """Simulations side by side."""
+    updates_per_step: float = 0.25
+    """Gradient updates per environment step."""
+    offline_share: float = 0.5
+    """Share of every batch that comes from the logs."""
+    noise: float = 0.2
+    """Deviation of the noise on the policy's actions, which lie in [-1, 1]."""
+    randomise: bool = True
+    """Draw a new robot for every episode from the profile's ranges, where the task is a robot's and it names some."""
+
+    def rules(self) -> Iterator[Rule]:
+        """What must hold of the values."""
+        yield "steps", self.steps >= 0, "at least 0"
+        yield "envs", self.envs >= 1, "at least 1"
+        yield "updates_per_step", self.updates_per_step > 0.0, "positive"
+        yield "offline_share", 0.0 <= self.offline_share < 1.0, "in [0, 1)"
+        yield "noise", self.noise >= 0.0, "at least 0"

@@ -41,6 +41,11 @@ def make_steps(s, a, r, s_next, a_next, episode, terminal=None):
     )
 
 
+def in_units(evaluator, q, gamma):
+    """Q as FQE has it -> in the reward's unit."""
+    return q * evaluator.prepared.scale + evaluator.prepared.shift / (1.0 - gamma)
+
+
 def test_target_masks_terminals_only():
     target = fqe_target(
         torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.0]), torch.tensor([[10.0, 10.0], [4.0, 4.0]]), 0.5
@@ -93,7 +98,7 @@ def test_linear_system_is_solved_exactly():
     )
     evaluator = PolicyEvaluator(steps, [Linear(gain), Linear(-gain)], settings).run()
     first = steps.initial.numpy().astype(float)
-    q = evaluator.fqe.value(evaluator.start, evaluator.start_action) * evaluator.scale + evaluator.shift / 0.1
+    q = in_units(evaluator, evaluator.fqe.value(evaluator.prepared.start, evaluator.start_action), 0.9)
     for policy, sign in enumerate((1.0, -1.0)):
         truth = exact(sign * gain, 0.9, first)
         assert np.abs(q[policy].numpy() - truth).max() < 0.02
@@ -123,11 +128,11 @@ def test_tabular_chain(ends):
     right = Linear(np.ones((1, cells)))
     settings = FQESettings(gamma=gamma, updates=1_200, batch_size=32, hidden=(32,), learning_rate=5e-3, members=2)
     evaluator = PolicyEvaluator(steps, [right], settings)
-    evaluator.counts = torch.ones_like(evaluator.counts)  # every resample holds every cell
+    evaluator.prepared.counts.fill_(1.0)  # every resample holds every cell
     evaluator.run()
     states = torch.tensor(one_hot[: cells - 1], dtype=torch.float32)
-    q = evaluator.fqe.value(evaluator.normalizer(states), torch.ones(1, cells - 1, 1))
-    found = q.mean((0, 1)).numpy() * evaluator.scale + evaluator.shift / (1.0 - gamma)
+    q = evaluator.fqe.value(evaluator.prepared.normalizer(states), torch.ones(1, cells - 1, 1))
+    found = in_units(evaluator, q, gamma).mean((0, 1)).numpy()
     assert found == pytest.approx(value[: cells - 1], abs=0.03)
 
 
