@@ -230,6 +230,18 @@ def test_claims_compare_the_arms(
     assert [claim.holds for claim in found] == verdicts
 
 
+@pytest.mark.parametrize(("in_process", "holds"), [(18, True), (20, True), (8, False)])
+def test_claim_over_ros_compares_the_same_starts(in_process: int, holds: bool, tmp_path: Path) -> None:
+    """Wilson's 95% intervals: 18 of 20: [0.699, 0.972]; 20 of 20: [0.839, 1]; 8 of 20: [0.219, 0.613]."""
+    from sealegs.demo.context import Context
+    from sealegs.demo.settings import full_settings
+
+    ros = {"episodes": 20, "successes": 18, "rate": 0.9, "interval": (0.699, 0.972), "in_process": in_process}
+    content = {"name": "x", "version": "0", "started": "now", "status": "partial", "ros": ros}
+    found = claims(Context(full_settings("push", 0), tmp_path, Console(quiet=True)), Summary.model_validate(content))
+    assert [(claim.value, claim.holds) for claim in found] == [(0.9, holds)]
+
+
 def test_drive_refuses_bad_input_in_one_line(private_machine: Path, tmp_path: Path) -> None:
     for arguments, reason in (
         (["--bundle", str(tmp_path / "none")], "none"),

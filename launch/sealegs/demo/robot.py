@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sealegs.demo.context import Advance, Context
-from sealegs.demo.settings import EVALUATION_SEED
+from sealegs.demo.settings import EVALUATION_SEED, JUDGE_REWARD
 from sealegs.demo.stages import Details
 from sealegs_contract.errors import BackendError
 from sealegs_contract.robot import load_robot
@@ -129,6 +129,7 @@ def drive(context: Context) -> Details:
             "successes": successes,
             "rate": successes / total,
             "interval": list(wilson_interval(successes, total)),
+            **_in_process(context, [bool(episode["success"]) for episode in result["episodes"]]),
             "control_rate_hz": load_robot(context.robot).control_rate_hz,
             "command_latency": timing_of(result["robot_timing"], "round_trip"),
             "observation_age": timing_of(result["timing"], "observation_age"),
@@ -138,6 +139,17 @@ def drive(context: Context) -> Details:
         "episodes": result["episodes"],
         "policy_node_timing": result["timing"],
     }
+
+
+def _in_process(context: Context, over_ros: list[bool]) -> Details:
+    """How the same policy did from the same starts in process: the first episodes of the arm's evaluation."""
+    from sealegs_learning.checkpoint import load_policy
+
+    evaluation = load_policy(context.arm(JUDGE_REWARD) / "checkpoint").metrics["evaluation"]
+    outcomes = [bool(success) for success in evaluation["per_episode"]["success"][: len(over_ros)]]
+    if len(outcomes) < len(over_ros):
+        return {}
+    return {"in_process": sum(outcomes), "agreeing": sum(a == b for a, b in zip(outcomes, over_ros, strict=True))}
 
 
 def timing_of(timing: dict[str, Any], name: str) -> dict[str, Any] | None:

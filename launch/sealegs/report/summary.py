@@ -209,12 +209,17 @@ class Film(FrozenModel):
 
 
 class RosSummary(FrozenModel):
-    """Closed-loop episodes through real nodes: robot node, policy node, messages between them."""
+    """Closed-loop episodes through real nodes: robot node, policy node, messages between them.
+
+    `in_process`: successes of the same policy from the same starts in process; `agreeing`: episodes with one outcome.
+    """
 
     episodes: Annotated[int, Field(ge=1)]
     successes: Count
     rate: Fraction
     interval: Interval
+    in_process: Count | None = None
+    agreeing: Count | None = None
     control_rate_hz: Finite | None = None
     command_latency: Timing | None = None
     observation_age: Timing | None = None
