@@ -53,11 +53,12 @@ def test_claims_by_hand() -> None:
         row(ppo.OURS, "drawer", 1, 150.0, 1.0, success=False),
     ]
     summary = ppo.summarise(rows, FULL)
-    final, area, speed, success = summary.claims
+    final, area, speed, of_cpu, success = summary.claims
     assert final.value == pytest.approx(0.1)  # (200 + 0) / 2 over 1000
     assert area.value == pytest.approx(0.1)
     assert speed.value == pytest.approx(3.0)
     assert speed.holds
+    assert of_cpu.value == pytest.approx(3.0)
     assert success.value == pytest.approx(0.75)
     assert not success.holds
     # Student's interval of 0.2 and 0: 0.1 +- 12.706 * 0.1414 / sqrt(2)
