@@ -16,6 +16,7 @@ BENCHES: dict[str, tuple[str, str]] = {
     "iql": ("iql", "IQL's returns and speed against d3rlpy and an eager loop, on locomotion data made here"),
     "ppo": ("ppo", "PPO against stable-baselines3's with the same settings: return and environment steps a second"),
     "inference": ("inference", "one action by PolicyRuntime, by the bare onnxruntime call and by torch eager"),
+    "resume": ("resume", "trainings killed with SIGKILL at moments of chance, against ones left alone, byte for byte"),
     "fqe": ("fqe", "values of fourteen policies from logs alone, against simulation"),
 }
 

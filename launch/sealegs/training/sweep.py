@@ -207,7 +207,7 @@ def show_table(table: Table) -> None:
 
     shown = rich.table.Table(title=f"ranked by {table.metric}")
     for head in ("", "setting", "mean", "95 % interval", "behind the first", "apart"):
-        shown.add_column(head)
+        shown.add_column(head, overflow="fold")
     for cells in _cells(table.standings):
         shown.add_row(*cells)
     Console().print(shown)
