@@ -91,7 +91,8 @@ def test_episodes_with_outcomes_and_counted_gaps(client: Any, start_node: Callab
     robot.publish(20)
     robot.publish(10, skip=3)
     client.spin_until(lambda: any(s.level == conversions.WARN for d in diagnostics for s in d.status), 5, "a warning")
-    assert client.call(SetBool, "/arm/recorder_node/stop_episode", SetBool.Request(data=True)).success
+    stopped = client.call(SetBool, "/arm/recorder_node/stop_episode", SetBool.Request(data=True))
+    assert (stopped.success, stopped.message) == (True, started.message)  # also after a start that was refused
     client.spin_until(lambda: finished, 5, "the finished bag")
     folder = Path(finished[0].data)
     assert folder.parent == bags

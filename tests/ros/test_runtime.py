@@ -84,11 +84,13 @@ def test_errors_end_with_their_code(factor: str, code: int, line: str) -> None:
     assert ("closed" in out) == (factor != "fast")
 
 
-def test_unknown_ros_arguments_end_with_one_line() -> None:
-    process = run("--no-such-flag")
+@pytest.mark.parametrize("arguments", [["--no-such-flag"], ["--log-level", "no-such-flag"]])
+def test_unknown_ros_arguments_end_with_one_line(arguments: list[str]) -> None:
+    process = run(*arguments)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 2
     assert "no-such-flag" in err
+    assert ".c:" not in err.splitlines()[-1]
     assert "Traceback" not in err
 
 

@@ -109,8 +109,9 @@ class RecorderNode(Node):
 
     def _start(self) -> str:
         info = self._episode_info()
-        self._folder = self._bag_dir / f"{time.strftime('%Y%m%d-%H%M%S')}_{info.task}_{self._episodes:04d}"
-        self._writer.start(partial(BagWriter, self._folder, self._robot, info))
+        folder = self._bag_dir / f"{time.strftime('%Y%m%d-%H%M%S')}_{info.task}_{self._episodes:04d}"
+        self._writer.start(partial(BagWriter, folder, self._robot, info))
+        self._folder = folder
         self._episodes += 1
         self._gaps.clear()
         now_ns = self.get_clock().now().nanoseconds

@@ -7,6 +7,7 @@ rest.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import traceback
@@ -42,15 +43,13 @@ def run_node(make_node: Callable[[], Any], arguments: Sequence[str] | None = Non
     # Python's would raise KeyboardInterrupt in the middle of a callback.
     signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        rclpy.init(args=list(sys.argv if arguments is None else arguments))
+        _init(list(sys.argv if arguments is None else arguments))
         node = make_node()
         _spin(node)
     except ExternalShutdownException:
         pass
     except SealegsError as error:
         code = _report(error)
-    except (RCLInvalidROSArgsError, UnknownROSArgsError) as error:
-        code = _report(BackendError(f"after --ros-args: {error}"))
     except RCLError:
         # A shutdown in mid-call invalidates handles; with a live context it is a real error.
         if rclpy.ok():
@@ -65,6 +64,16 @@ def run_node(make_node: Callable[[], Any], arguments: Sequence[str] | None = Non
         code = max(code, _close(node))
         rclpy.try_shutdown()
     return code
+
+
+def _init(arguments: list[str]) -> None:
+    try:
+        rclpy.init(args=arguments)
+    except (RCLInvalidROSArgsError, UnknownROSArgsError, RCLError) as error:
+        given = " ".join(arguments[arguments.index("--ros-args") + 1 :]) if "--ros-args" in arguments else ""
+        hint = "log levels are debug, info, warn, error and fatal; parameters are NAME:=VALUE in YAML"
+        reason = re.sub(r", at \S+:\d+", "", str(error))
+        raise BackendError(f"cannot use the ROS arguments {given!r}: {reason}; {hint}") from error
 
 
 def _spin(node: Node) -> None:
