@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from sealegs_contract.errors import ProfileError, available
 
 MAXIMUM_PROFILE_BYTES = 256 * 1024
+MAXIMUM_PROBLEMS = 5  # named in one error
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=64)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -195,9 +196,13 @@ def parse_robot(content: Any, source: str) -> RobotProfile:
         _ = profile.digest  # raises for free-form backend parameters that JSON cannot hold, such as !!binary
         return profile
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "profile"
-        raise ProfileError(f"{source}: {where}: {first['msg']} ({error.error_count()} problem(s) in all)") from error
+        problems = [
+            f"{'.'.join(str(part) for part in problem['loc']) or 'profile'}: {problem['msg']}"
+            for problem in error.errors(include_url=False)
+        ]
+        more = len(problems) - MAXIMUM_PROBLEMS
+        listed = "; ".join(problems[:MAXIMUM_PROBLEMS]) + (f"; and {more} more" if more > 0 else "")
+        raise ProfileError(f"{source}: {listed}") from error
     except ValueError as error:
         raise ProfileError(f"{source}: backend.parameters: {' '.join(str(error).split())}") from error
 

@@ -99,6 +99,22 @@ def test_bad_joints_name_the_place(profile_content: dict[str, Any], change: dict
         parse_robot(profile_content, "test")
 
 
+def test_all_problems_of_a_profile_are_named_in_one_line(profile_content: dict[str, Any]) -> None:
+    profile_content["joints"][0] |= {"velocity_max_rad_s": -1.0}
+    wrong = {**profile_content, "control_rate_hz": 0, "name": "two words"}
+    with pytest.raises(ProfileError) as raised:
+        parse_robot(wrong, "pair.yaml")
+    text = str(raised.value)
+    assert text.startswith("pair.yaml: name: ")
+    assert "; joints.0.velocity_max_rad_s: " in text
+    assert "; control_rate_hz: " in text
+    assert "more" not in text
+    assert "\n" not in text
+    with pytest.raises(ProfileError, match=r"; and 2 more$") as raised:
+        parse_robot({**profile_content, **{f"unknown_{k}": 1 for k in range(6)}}, "pair.yaml")
+    assert str(raised.value).count("Extra inputs") == 4
+
+
 @pytest.mark.parametrize("content", [None, [], "robot", 3])
 def test_content_that_is_no_mapping(content: Any) -> None:
     with pytest.raises(ProfileError, match=r"test: profile:"):

@@ -53,6 +53,23 @@ def test_colcon_builds_what_ros2_run_and_ros2_launch_need(tmp_path: Path) -> Non
     assert imported.stdout.startswith(str(install))
 
 
+def test_a_copy_of_the_workspace_alone_says_that_it_installs_no_launch_files(tmp_path: Path) -> None:
+    def egg_info(checkout: Path) -> subprocess.CompletedProcess[str]:
+        """setup.py as far as it costs little, in a copy of the package."""
+        package = checkout / "ros_ws" / "src" / "sealegs_ros"
+        shutil.copytree(SOURCE, package, ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info"))
+        command = [sys.executable, "setup.py", "-q", "egg_info"]
+        return subprocess.run(command, cwd=package, capture_output=True, text=True, timeout=60)
+
+    alone = egg_info(tmp_path / "alone")
+    assert alone.returncode == 0, alone.stderr
+    assert f"warning: no launch files at {tmp_path / 'alone' / 'launch'}" in alone.stderr
+    shutil.copytree(REPOSITORY / "launch", tmp_path / "whole" / "launch")
+    whole = egg_info(tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    assert "launch files" not in whole.stderr
+
+
 def test_package_manifest_names_every_message_package() -> None:
     manifest = ElementTree.parse(SOURCE / "package.xml").getroot()
     assert manifest.attrib["format"] == "3"
