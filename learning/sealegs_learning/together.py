@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sealegs_contract.errors import LearningError
-from sealegs_learning.config import TrainConfig, check_config
+from sealegs_learning.config import TrainConfig, check_config, is_online
 from sealegs_learning.learners.graphed import GraphedUpdates
 from sealegs_learning.learners.iql import IQL
 from sealegs_learning.learners.iql_many import ManyIQL
@@ -98,8 +98,8 @@ class _Member:
 
 def _check(config: TrainConfig, first: TrainConfig) -> None:
     check_config(config)
-    if config.learner != "iql":
-        raise LearningError(f"only IQL from data trains as one batched model, got learner {config.learner}")
+    if config.learner != "iql" or is_online(config):
+        raise LearningError(f"only IQL from data alone trains as one batched model, got learner {config.learner}")
     if config.evaluate_every or config.resume:
         raise LearningError("runs that train together are neither evaluated on the way nor resumed")
     if replace(config, seed=first.seed, out=first.out, iql=first.iql) != first:

@@ -10,7 +10,7 @@ from sealegs_contract.errors import LearningError
 from sealegs_learning import offline
 from sealegs_learning.checkpoint import load_policy
 from sealegs_learning.config import TrainConfig
-from sealegs_learning.learners.settings import IQLSettings
+from sealegs_learning.learners.settings import FinetuneSettings, IQLSettings
 from sealegs_learning.reward.sidecar import Reward
 from sealegs_learning.together import train_together
 from sealegs_learning.train import train
@@ -49,6 +49,7 @@ def test_what_does_not_fit_is_refused(dataset, tmp_path):
     for config, words in (
         (replace(second, learning_rate=1.0), "may differ in seed"),
         (replace(second, learner="bc"), "only IQL"),
+        (replace(second, finetune=FinetuneSettings(steps=1000)), "from data alone"),
         (replace(second, evaluate_every=10), "neither evaluated"),
         (replace(second, iql=IQLSettings(polyak=0.5)), "polyak"),
     ):
