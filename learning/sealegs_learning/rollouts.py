@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -54,17 +55,17 @@ class RolloutDataset:
         """Write the rows, and each distinct image once, as one .npz file."""
         files = sorted({data for rows in self.frames.values() for data in rows})
         number = {data: n for n, data in enumerate(files)}
-        np.savez(
-            file,
-            state=self.state,
-            action=self.action,
-            episode_index=self.episode_index,
-            success=np.array([episode.success for episode in self.episodes]),
-            seed=np.array([episode.seed for episode in self.episodes]),
-            images=np.frombuffer(b"".join(files), dtype=np.uint8),
-            sizes=np.array([len(data) for data in files], dtype=np.int64),
-            **{f"camera_{name}": np.array([number[data] for data in rows]) for name, rows in self.frames.items()},
-        )
+        arrays: dict[str, Any] = {
+            "state": self.state,
+            "action": self.action,
+            "episode_index": self.episode_index,
+            "success": np.array([episode.success for episode in self.episodes]),
+            "seed": np.array([episode.seed for episode in self.episodes]),
+            "images": np.frombuffer(b"".join(files), dtype=np.uint8),
+            "sizes": np.array([len(data) for data in files], dtype=np.int64),
+        }
+        arrays |= {f"camera_{name}": np.array([number[data] for data in rows]) for name, rows in self.frames.items()}
+        np.savez(file, **arrays)
 
     @classmethod
     def load(cls, file: Path, task: str, robot: str = "so101") -> RolloutDataset:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -56,22 +57,21 @@ def run(config: Config) -> int:
     ):
         raise SimulationError("--episodes must be at least 1 (0 only in the viewer), --fps 1 to 50, --width 16 to 1920")
     env = SealegsEnv(config.task, config.robot, render_mode="human" if config.film is None else None)
-    try:
-        act, reset = _policy(config, env)
+    with ExitStack() as stack:
+        stack.callback(env.close)
+        act, reset = _policy(config, env, stack)
         if config.film is None:
             _watch(config, env, act, reset)
         else:
             _film(config, env, act, reset, config.film)
-    finally:
-        env.close()
     return 0
 
 
 Act = Callable[["NDArray[np.float32]"], "NDArray[np.floating]"]
 
 
-def _policy(config: Config, env: SealegsEnv) -> tuple[Act, Callable[[int], None]]:
-    """The policy's action for an observation, and what begins its episode."""
+def _policy(config: Config, env: SealegsEnv, stack: ExitStack) -> tuple[Act, Callable[[int], None]]:
+    """The policy's action for an observation, and what begins its episode; `stack` closes what it holds."""
     import numpy as np
 
     from sealegs_contract.errors import SimulationError, available
@@ -84,20 +84,20 @@ def _policy(config: Config, env: SealegsEnv) -> tuple[Act, Callable[[int], None]
         raise SimulationError(
             f"no policy {config.policy!r}: give a checkpoint's folder, or a name; {available(POLICY_NAMES)}"
         )
-    import torch
-
     from sealegs_learning.checkpoint import load_policy
+    from sealegs_learning.evaluate import check_fits
+    from sealegs_learning.policies.acting import PolicyActor
 
     module = load_policy(Path(config.policy))
-    if module.observation_spec != env.scene.observation_spec:
-        raise SimulationError(f"the checkpoint {config.policy} was not trained for task {env.task.name}")
+    check_fits(module, env.task, env.robot)
+    actor = PolicyActor(module, env)
+    stack.callback(actor.close)
 
     def act(observation: NDArray[np.float32]) -> NDArray[np.floating]:
-        with torch.no_grad():
-            action: NDArray[np.floating] = module(torch.from_numpy(observation)[None])[0].numpy()
+        action: NDArray[np.floating] = actor.act(observation[None])[0]
         return action
 
-    return act, lambda seed: None
+    return act, lambda seed: actor.reset()
 
 
 def _watch(config: Config, env: SealegsEnv, act: Act, reset: Callable[[int], None]) -> None:
