@@ -305,7 +305,8 @@ def test_recorded_episode_is_read_by_two_independent_readers(
     driver = Driver(client)
     driver.validity_ns = 3 * ROBOT.control_period_ns
     client.call(Trigger, "/recorder_node/discard_episode")
-    client.spin_for(0.5)
+    client.spin_until(lambda: client.node.count_subscribers("/joint_states") > 1, what="the recorder's subscription")
+    client.spin_for(1.0)  # and the robot node must have found it too
     assert client.call(Trigger, "/recorder_node/start_episode").success
     driver.drive(with_wrist(1.0), 2.0)
     assert client.call(SetBool, "/recorder_node/stop_episode", SetBool.Request(data=False)).success
