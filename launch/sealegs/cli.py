@@ -22,7 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor", "say what this machine has and lacks, with the fix for each"),
     "collect": ("collect", "write simulated episodes as bags, faster than real time and without DDS"),
     "import": ("import_", "turn bags into a dataset (LeRobot v3 layout)"),
-    "info": ("info", "show a bag, dataset, bundle or checkpoint"),
+    "info": ("info", "show a bag, dataset, bundle, checkpoint or demo run"),
     "judge train": ("judge_train", "train the embedded judge in simulation"),
     "judge evaluate": ("judge_evaluate", "measure a judge against true progress"),
     "label": ("label", "ask a judge for preferences on pairs of frames of a dataset"),

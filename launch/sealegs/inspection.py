@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 MAXIMUM_JSON_BYTES = 64 << 20
+RUN_FILES = ("summary.json", "settings.json")
+MARKS = ("meta/info.json", "manifest.json", "checkpoint.json", "checkpoint/checkpoint.json", *RUN_FILES)
+MAXIMUM_NAMED = 5  # folders in one error
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Description:
 
 
 def describe(path: Path) -> Description:
-    """Facts about a bag, dataset, bundle or checkpoint. Raises a SealegsError for anything else."""
+    """Facts about a bag, dataset, bundle, checkpoint or demo run. Raises a SealegsError for anything else."""
     if not path.exists():
         raise SealegsError(f"nothing at {path}")
     if path.is_file():
@@ -69,8 +72,11 @@ def describe(path: Path) -> Description:
         return Description("bag", path, bag_facts(path))
     if any(path.glob("*/*.mcap")):
         return Description("bags", path, bags_facts(path))
+    if any((path / name).is_file() for name in RUN_FILES):
+        return Description("demo run", path, run_facts(path))
     raise SealegsError(
-        f"{path} is no bag (*.mcap), dataset (meta/info.json), bundle (manifest.json) or checkpoint (checkpoint.json)"
+        f"{path} is no bag (*.mcap), dataset (meta/info.json), bundle (manifest.json), checkpoint (checkpoint.json) or "
+        f"demo run (summary.json){_inside(path)}"
     )
 
 
@@ -190,7 +196,54 @@ def bundle_facts(path: Path) -> dict[str, Any]:
 def checkpoint_facts(path: Path) -> dict[str, Any]:
     """A checkpoint's description."""
     file = path / "checkpoint.json"
-    return {**_flat(_parse_json(_read(file, LearningError), str(file), LearningError)), "files": _files(path)}
+    content = _parse_json(_read(file, LearningError), str(file), LearningError)
+    facts = _flat(content)
+    if facts.get("config.learner") == "bc" and "config.reward" in facts:
+        facts["config.reward"] = "none"  # cloning reads no reward, whatever the setting says
+    return {**facts, "files": _files(path)}
+
+
+def run_facts(path: Path) -> dict[str, Any]:
+    """What a demo run reached, and where its parts are. A run stopped before its first stage has only settings."""
+    from sealegs.report.summary import read_summary
+
+    facts: dict[str, Any] = {"state": "stopped before its first stage was done"}
+    arms: list[dict[str, Any]] = []
+    if (path / "summary.json").is_file():
+        summary = read_summary(path / "summary.json")
+        facts = {
+            "task": f"{summary.task}: {summary.task_text}",
+            "started": summary.started,
+            "state": summary.status,
+            "stages": ", ".join(f"{stage.name} {stage.seconds:.0f} s" for stage in summary.stages) or "none",
+        }
+        if summary.data is not None:
+            facts["data"] = f"{summary.data.episodes} episodes, {summary.data.success_rate:.0%} of them successes"
+        if summary.ros is not None:
+            facts["over ROS 2"] = f"{summary.ros.successes} of {summary.ros.episodes} episodes succeeded"
+        if summary.claims:
+            facts["claims"] = f"{sum(c.holds for c in summary.claims)} of {len(summary.claims)} hold"
+        arms = [{"policy": arm.name, "success": f"{arm.successes} of {arm.episodes}"} for arm in summary.arms]
+    parts = [path / "report.html", *_known_folders(path), *_known_folders(path / "arms")]
+    return facts | {"arms": arms or "none", "parts": [{"path": str(part)} for part in parts if part.exists()]}
+
+
+def _known_folders(path: Path) -> list[Path]:
+    """Folders in `path` that `describe` knows."""
+    folders = [folder for folder in sorted(path.iterdir()) if folder.is_dir()] if path.is_dir() else []
+    return [
+        folder
+        for folder in folders
+        if any((folder / mark).is_file() for mark in MARKS)
+        or any(folder.glob("*.mcap"))
+        or any(folder.glob("*/*.mcap"))
+    ]
+
+
+def _inside(path: Path) -> str:
+    known = [str(folder) for folder in _known_folders(path)]
+    more = ", ..." if len(known) > MAXIMUM_NAMED else ""
+    return f"; `sealegs info` knows what is in it: {', '.join(known[:MAXIMUM_NAMED])}{more}" if known else ""
 
 
 def _files(folder: Path) -> list[dict[str, Any]]:

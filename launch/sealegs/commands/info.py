@@ -1,4 +1,4 @@
-"""Show what a bag, dataset, bundle or checkpoint holds."""
+"""Show what a bag, dataset, bundle, checkpoint or demo run holds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Config:
     """Options of `sealegs info`."""
 
     path: tyro.conf.Positional[Path]
-    """A bag (folder or .mcap), a folder of bags, a dataset, a bundle or a checkpoint."""
+    """A bag (folder or .mcap), a folder of bags, a dataset, a bundle, a checkpoint, or the folder of a demo run."""
     json: bool = False
     """Print JSON instead of tables."""
 

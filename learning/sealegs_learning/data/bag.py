@@ -54,6 +54,11 @@ class Bag:
         self.path = path
         self.files = bag_files(path)
         self.problems = BagProblems()
+        # A recorder that was killed while it opened the next file of a split bag leaves an empty one.
+        filled = tuple(file for file in self.files if file.stat().st_size)
+        if filled:
+            self.problems.damage += [f"{file.name} is empty" for file in self.files if file not in filled]
+            self.files = filled
         self._fast: dict[str, Callable[[bytes], Sample] | None] = {}
         self._topics: Counter[str] | None = None
         self._decoders: dict[tuple[str, bytes], Callable[[bytes], Any] | None] = {}

@@ -58,11 +58,13 @@ def import_bags(
     """Write the dataset `out` from `bags` (bag folders, .mcap files, or folders of bags) and report what was dropped.
 
     progress: called with (bags done, bags in all, name of the bag).
-    Raises BagError (missing, foreign, mixed robots, no rows), DatasetError (`out` exists), ProfileError, SpecError.
+    A bag that cannot be read is skipped, with the reason in the report, as long as others can.
+    Raises BagError (missing, none readable, mixed robots, no rows), DatasetError (`out` exists), ProfileError,
+    SpecError.
     """
     options, out = options or ImportOptions(), Path(out)
     start = time.monotonic()
-    sources = [_open(path, options) for path in find_bags([Path(bag) for bag in bags])]
+    sources, unusable = _open_all(find_bags([Path(bag) for bag in bags]), options)
     robot = _one_robot(sources)
     spec, actions = choose_specs(robot, [s.info.task for s in sources], [s.bag for s in sources], options)
     features = _features(robot, spec, sources, options)
@@ -73,7 +75,7 @@ def import_bags(
     )  # fmt: skip
     _check_streams(options.align, spec)
     with DatasetWriter(out, features, rate, options.overwrite) as writer:
-        total = _Total()
+        total = _Total(bags=unusable)
         for number, source in enumerate(sources):
             if progress:
                 progress(number, len(sources), source.bag.path.name)
@@ -99,9 +101,28 @@ class _Total:
     irregular: int = 0
 
 
-def _open(path: Path, options: ImportOptions) -> _Source:
-    bag = Bag(path)
-    info, profile = bag.metadata()
+def _open_all(paths: Sequence[Path], options: ImportOptions) -> tuple[list[_Source], list[BagReport]]:
+    """The bags that can be read, and a report of each that cannot. BagError where none can."""
+    sources: list[_Source] = []
+    unusable: list[BagReport] = []
+    for path in paths:
+        try:
+            bag = Bag(path)
+            info, profile = bag.metadata()
+        except BagError as error:
+            if len(paths) == 1:
+                raise
+            unusable.append(BagReport(path=str(path), sha256="", episodes=0, joint_messages=0, rows=0, dropped={},
+                                      problems=(f"skipped: {error}",)))  # fmt: skip
+            continue
+        sources.append(_source(bag, info, profile, options))
+    if not sources:
+        raise BagError(f"none of {len(paths)} bags can be read; the first: {unusable[0].problems[0]}")
+    return sources, unusable
+
+
+def _source(bag: Bag, info: EpisodeInfo | None, profile: RobotProfile | None, options: ImportOptions) -> _Source:
+    path = bag.path
     given = load_robot(options.robot) if options.robot else None
     if profile is None and given is None:
         raise BagError(f"{path} does not say which robot it is from; name it with --robot (a shipped name or a file)")

@@ -30,6 +30,34 @@ def test_import_prints_and_saves_its_report(tmp_path, bags, capsys):
     assert Dataset.open(tmp_path / "plain").cameras == ()
 
 
+def test_a_bag_that_cannot_be_read_is_skipped_and_reported(tmp_path, bags, capsys):
+    """Flat files in one folder, a bag folder of its own, and an empty file at the end of a split bag."""
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    (bags / "e0" / "e0_0.mcap").rename(flat / "good.mcap")
+    (flat / "empty.mcap").touch()
+    (flat / "text.mcap").write_text("no bag")
+    (bags / "e1" / "e1_1.mcap").touch()
+    (bags / "e0" / "e0_0.mcap").touch()
+    out = ["--out", str(tmp_path / "out"), "--json", str(tmp_path / "report.json")]
+    assert main(["import", str(flat), str(bags), *out]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["rows"], report["episodes"]) == (40, 2)
+    problems = {bag["path"].rsplit("/", 1)[-1]: bag["problems"] for bag in report["bags"]}
+    assert problems["good.mcap"] == []
+    assert problems["e1"] == ["e1_1.mcap is empty"]
+    for name, reason in (("empty.mcap", "is empty"), ("text.mcap", "no MCAP file"), ("e0", "is empty")):
+        (problem,) = problems[name]
+        assert problem.startswith("skipped: ")
+        assert reason in problem
+        assert reason in shown
+    (flat / "good.mcap").unlink()
+    assert main(["import", str(flat), "--out", str(tmp_path / "none")]) == 2
+    assert "none of 2 bags can be read; the first: skipped: " in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -85,6 +113,41 @@ def test_info_tells_every_kind_apart(tmp_path, bags, capsys):
     with zipfile.ZipFile(tmp_path / "bundle.zip", "w") as archive:
         archive.write(tmp_path / "bundle" / "manifest.json", "manifest.json")
     assert json.loads(info(tmp_path / "bundle.zip", "--json"))["robot.name"] == "so101"
+
+
+def test_info_of_a_run_says_what_it_reached_and_where_its_parts_are(tmp_path, bags, capsys):
+    run = tmp_path / "runs" / "20260101-000000"
+    for part in ("arms/judge/checkpoint", "bundle", "film"):
+        (run / part).mkdir(parents=True)
+    (run / "bundle" / "manifest.json").write_text("{}")
+    (run / "arms" / "judge" / "checkpoint" / "checkpoint.json").write_text("{}")
+    (run / "settings.json").write_text("{}")
+    bags.rename(run / "bags")
+
+    def info(path):
+        assert main(["info", str(path), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    expected = [{"path": str(run / part)} for part in ("bags", "bundle", "arms/judge")]
+    assert info(run) == {"state": "stopped before its first stage was done", "arms": "none", "parts": expected}
+    arm = {"name": "judge", "learner": "iql", "successes": 9, "episodes": 10, "rate": 0.9, "interval": [0.6, 1.0]}
+    summary = {"name": "demo", "version": "0", "started": "now", "task": "drawer", "task_text": "open it"}
+    (run / "summary.json").write_text(json.dumps({**summary, "status": "partial", "arms": [arm]}))
+    (run / "report.html").write_text("")
+    found = info(run)
+    assert (found["state"], found["task"]) == ("partial", "drawer: open it")
+    assert found["arms"] == [{"policy": "judge", "success": "9 of 10"}]
+    assert found["parts"] == [{"path": str(run / "report.html")}, *expected]
+    assert main(["info", str(run.parent)]) == 2
+    assert f"knows what is in it: {run}" in capsys.readouterr().err
+
+
+def test_info_of_a_cloned_policy_names_no_reward(tmp_path, capsys):
+    for learner, reward in (("bc", "none"), ("iql", "true")):
+        content = {"config": {"learner": learner, "reward": "true"}}
+        (tmp_path / "checkpoint.json").write_text(json.dumps(content))
+        assert main(["info", str(tmp_path), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["config.reward"] == reward
 
 
 @pytest.mark.parametrize("name", ["nowhere", "folder", "file.txt", "broken", "broken.zip"])
