@@ -49,7 +49,7 @@ def test_what_does_not_fit_is_refused(dataset, tmp_path):
     for config, words in (
         (replace(second, learning_rate=1.0), "may differ in seed"),
         (replace(second, learner="bc"), "only IQL"),
-        (replace(second, finetune=FinetuneSettings(steps=1000)), "from data alone"),
+        (replace(second, finetune=FinetuneSettings(steps=1000), init=tmp_path), "from data alone"),
         (replace(second, evaluate_every=10), "neither evaluated"),
         (replace(second, iql=IQLSettings(polyak=0.5)), "polyak"),
     ):
