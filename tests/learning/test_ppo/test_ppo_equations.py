@@ -87,13 +87,13 @@ def test_slopes_are_the_derivatives_that_autograd_finds(clip: float) -> None:
         near = torch.tensor(old) + (v - torch.tensor(old)).clamp(-clip, clip)
         plain = torch.maximum(plain, (near - torch.tensor(target)).square())
     plain.mean().backward()
-    assert value_loss(value, old, target, clip) == pytest.approx(float(plain.mean()))
+    assert value_loss(value, old, target, clip) == pytest.approx(plain.mean().item())
     assert value_slope(value, old, target, clip) == pytest.approx(v.grad.numpy())
     lp, a = torch.tensor(log_ratio, requires_grad=True), torch.tensor(advantage)
     ratio = lp.exp()
     loss = -torch.minimum(ratio * a, ratio.clamp(0.8, 1.2) * a).mean()
     loss.backward()
-    assert clipped_surrogate(np.exp(log_ratio), advantage, 0.2) == pytest.approx(float(loss))
+    assert clipped_surrogate(np.exp(log_ratio), advantage, 0.2) == pytest.approx(loss.item())
     assert surrogate_slope(np.exp(log_ratio), advantage, 0.2) == pytest.approx(lp.grad.numpy())
 
 
