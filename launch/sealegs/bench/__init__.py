@@ -18,6 +18,7 @@ BENCHES: dict[str, tuple[str, str]] = {
     "inference": ("inference", "one action by PolicyRuntime, by the bare onnxruntime call and by torch eager"),
     "resume": ("resume", "trainings killed with SIGKILL at moments of chance, against ones left alone, byte for byte"),
     "fqe": ("fqe", "values of fourteen policies from logs alone, against simulation"),
+    "finetune": ("finetune", "PPO and IQL going on from policies of logs, against PPO from nothing, at equal steps"),
 }
 
 

@@ -1,0 +1,219 @@
+"""Bench `finetune`: from logs to simulation. Policies of mixed logs go on learning, against learning from nothing.
+
+Stage 0, a cell a seed: logs, and what BC and IQL make of them. Stage 1: each way of going on, at equal environment
+steps; evaluations on the same starts along the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sealegs.bench import plots
+from sealegs.bench.frame import Bench, Cell, CellContext, Row, Summary, Table
+from sealegs.bench.options import BenchOptions
+from sealegs_learning.results import Claim
+from sealegs_learning.statistics import Interval, t_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from sealegs_learning.config import TrainConfig
+
+START = "logs, BC and IQL"
+SCRATCH, FROM_BC, FROM_IQL = "PPO from scratch", "PPO from BC", "PPO from IQL"
+UNIO4, IQL = "PPO from IQL improved offline (Uni-O4)", "IQL fine-tuning"
+ARMS = {SCRATCH: "", FROM_BC: "bc", FROM_IQL: "iql", UNIO4: "iql", IQL: "iql"}
+"""Each arm, and which policy of the logs it starts from."""
+POINTS = 10
+"""Evaluations along the way."""
+
+
+def cells(options: BenchOptions) -> list[Cell]:
+    """The start, then all arms, for every seed and task."""
+    quick = options.quick
+    start = {"episodes": 20 if quick else 60, "updates": 200 if quick else 2_500, "evaluated": 10 if quick else 50}
+    offline = {"offline": 40 if quick else 1_000, "fqe_updates": 300 if quick else 6_000}
+    steps = {**start, **offline, "steps": 10_240 if quick else 163_840}
+    found = []
+    for seed in options.seeds_or((0, 1, 2, 3, 4)):
+        for task in options.tasks_or(("drawer",)):
+            found.append(Cell(START, task, seed, start))
+            found += [Cell(arm, task, seed, steps, stage=1) for arm in ARMS]
+    return found
+
+
+def run_cell(cell: Cell, context: CellContext) -> dict[str, Any]:
+    """Success along the way: (environment steps, success, mean final progress), the start included."""
+    import torch
+
+    from sealegs_learning.checkpoint import load_actor
+    from sealegs_learning.rollouts import roll_out
+    from sealegs_learning.run import read_curve
+    from sealegs_learning.train import train
+
+    torch.set_num_threads(1)
+    logs = roll_out(cell.task, "mixed", int(cell.settings["episodes"]), seed=100_000 * cell.seed)
+    if cell.arm == START:
+        return {"log_success": logs.success_rate} | _make_starts(cell, context, logs)
+    first = ARMS[cell.arm]
+    source = context.folder_of(START, cell.task, cell.seed) / first if first else None
+    improved: dict[str, Any] = {}
+    if cell.arm == UNIO4:
+        config = offline_config(cell, context.folder / "offline", source)
+        improved = dict(train(config, dataset=logs).last)
+        source = config.out
+    config = online_config(cell, context.folder / "online", source)
+    train(config, lambda done, total, _: context.progress(done, total), logs)
+    curve = [
+        [row["step"], row["success"], row["final_progress"]]
+        for row in read_curve(config.out / "train.jsonl")
+        if "success" in row
+    ]
+    if source is not None:
+        begun = _evaluated(load_actor(source), cell)
+        curve = [[0, begun["success"], begun["final_progress"]], *curve]
+    return {"curve": curve, "offline": improved}
+
+
+def _make_starts(cell: Cell, context: CellContext, logs: Any) -> dict[str, Any]:
+    from sealegs_learning.checkpoint import load_actor
+    from sealegs_learning.config import TrainConfig
+    from sealegs_learning.train import train
+
+    found = {}
+    for learner in ("bc", "iql"):
+        out, updates = context.folder / learner, int(cell.settings["updates"])
+        train(TrainConfig(out=out, learner=learner, updates=updates, seed=cell.seed, resume=True), dataset=logs)
+        found[learner] = _evaluated(load_actor(out), cell)
+    return found
+
+
+def _evaluated(policy: Any, cell: Cell) -> dict[str, float]:
+    """Success and final progress on the starts that the learning curve is measured on."""
+    from sealegs_learning.evaluate import evaluate
+
+    return dict(evaluate(policy, cell.task, int(cell.settings["evaluated"]), 5_000).figures())
+
+
+def offline_config(cell: Cell, out: Path, source: Path | None) -> TrainConfig:
+    """Offline improvement: candidates of twenty PPO steps, gated by FQE."""
+    from sealegs_learning.config import TrainConfig
+    from sealegs_learning.learners.settings import FQESettings, UniO4Settings
+
+    updates, first = int(cell.settings["offline"]), int(cell.settings["fqe_updates"])
+    return TrainConfig(
+        out=out,
+        learner="unio4",
+        init=source,
+        updates=updates,
+        learning_rate=1e-4,
+        unio4=UniO4Settings(gate_updates=max(50, first // 12), fqe=FQESettings(updates=first, members=3)),
+        seed=cell.seed,
+        resume=True,
+    )
+
+
+def online_config(cell: Cell, out: Path, source: Path | None) -> TrainConfig:
+    """Learning in simulation. From a policy PPO takes small steps, and its critic is ahead of it by a tenth."""
+    from sealegs_learning.config import TrainConfig
+    from sealegs_learning.learners.settings import FinetuneSettings, PPOSettings
+
+    steps, iql = int(cell.settings["steps"]), cell.arm == IQL
+    ppo = PPOSettings(steps=steps, envs=16, horizon=64, randomise=False)
+    if source is not None:
+        ppo = replace(ppo, clip=0.1, critic_learning_rate=3e-4, critic_steps=steps // 10, finetune_log_std=-1.5)
+    return TrainConfig(
+        out=out,
+        task=cell.task,
+        learner="iql" if iql else "ppo",
+        init=source,
+        learning_rate=1e-4 if source and not iql else 3e-4,
+        ppo=ppo,
+        finetune=FinetuneSettings(steps=steps, envs=16, randomise=False) if iql else FinetuneSettings(),
+        seed=cell.seed,
+        log_every=steps // POINTS,
+        checkpoint_every=steps,
+        evaluate_every=steps // POINTS,
+        evaluate_episodes=int(cell.settings["evaluated"]),
+        resume=True,
+    )
+
+
+def summarise(rows: Sequence[Row], options: BenchOptions) -> Summary:
+    """Success over all evaluations and at the end by arm, and differences paired by seed."""
+    starts = [row for row in rows if row["arm"] == START]
+    curves = {arm: np.array([row["curve"][-POINTS:] for row in rows if row["arm"] == arm]) for arm in ARMS}
+    area = {arm: curve[:, :, 1].mean(axis=1) for arm, curve in curves.items()}
+    final = {arm: curve[:, -1, 1] for arm, curve in curves.items()}
+    begun = {arm: np.array([row[first]["success"] for row in starts]) for arm, first in ARMS.items() if first}
+    offline = [row for row in rows if row["arm"] == UNIO4]
+    improved = np.array([row["curve"][0][1] for row in offline])
+    claims = [
+        _difference("success over all evaluations, PPO from IQL less PPO from scratch", area[FROM_IQL] - area[SCRATCH]),
+        _difference("success over all evaluations, PPO from BC less PPO from scratch", area[FROM_BC] - area[SCRATCH]),
+        _difference("success at the end less at the start, PPO from IQL", final[FROM_IQL] - begun[FROM_IQL]),
+        _difference("success over all evaluations, PPO from IQL less IQL fine-tuning", area[FROM_IQL] - area[IQL]),
+        _difference("success after offline improvement less before (Uni-O4)", improved - begun[UNIO4]),
+        _difference(
+            "success over all evaluations, with offline improvement less without", area[UNIO4] - area[FROM_IQL]
+        ),
+    ]
+    table = Table(
+        "Success rate (mean over seeds)",
+        ("arm", "at the start", "all evaluations", "95% interval", "at the end", "95% interval"),
+        [
+            (arm, _start_text(arm, begun, improved), float(area[arm].mean()), _span(area[arm]),
+             float(final[arm].mean()), _span(final[arm]))
+            for arm in ARMS
+        ],
+    )  # fmt: skip
+    accepted = [f"{row['offline'].get('accepted', 0):g} of {row['offline'].get('rounds', 0):g}" for row in offline]
+    notes = [
+        "Equal environment steps for all arms; fine-tuning's own count from zero, the logs being there already. The "
+        f"logs hold {np.mean([row['log_success'] for row in starts]):.0%} successes.",
+        "Intervals are Student's over seeds; differences are paired by seed, which decides logs, weights and starts.",
+        f"Offline improvement: FQE let {', '.join(accepted)} candidates pass, by seed.",
+        "From a checkpoint PPO clips at 0.1 with a rate of 1e-4 and trains only its critic for the first tenth; from "
+        "scratch it has the usual 0.2 and 3e-4. IQL takes a quarter of a gradient update per step.",
+    ]
+    return Summary(claims, {"curves": _picture(curves, begun)}, [table], notes)
+
+
+def _difference(claim: str, values: Any) -> Claim:
+    """Holds where the interval over seeds is above zero; with one seed the interval is all there is."""
+    interval = t_interval(values) if len(values) > 1 else Interval(-1.0, 1.0)
+    return Claim(claim, float(np.mean(values)), "low > 0", interval)
+
+
+def _start_text(arm: str, begun: Mapping[str, Any], improved: Any) -> str:
+    if arm not in begun:
+        return "-"
+    text = f"{begun[arm].mean():.3f}"
+    return f"{text}, then {improved.mean():.3f}" if arm == UNIO4 else text
+
+
+def _span(values: Any) -> str:
+    if len(values) < 2:
+        return "-"
+    interval = t_interval(values)
+    return f"[{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def _picture(curves: Mapping[str, Any], begun: Mapping[str, Any]) -> Figure:
+    figure, (axes,) = plots.panels(width=7.5, height=4.0)
+    for arm, colour in plots.colours(list(curves)).items():
+        steps, success = curves[arm][0, :, 0], curves[arm][:, :, 1]
+        if arm in begun and arm != UNIO4:
+            steps, success = np.insert(steps, 0, 0.0), np.insert(success, 0, begun[arm], axis=1)
+        plots.curve(axes, steps, success, arm, colour)
+    axes.set(title="Success at equal environment steps", xlabel="environment steps", ylabel="success rate", ylim=(0, 1))
+    axes.legend(fontsize=8)
+    return figure
+
+
+BENCH = Bench(cells, run_cell, summarise)
