@@ -10,6 +10,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +50,19 @@ def make_card(
         "reward": description.get("reward", {}),
         "seeds": {"training": config.seed, "evaluation_while_training": config.evaluate_seed},
         "progress": {key: description[key] for key in ("unit", "update", "seconds", "stopped", "selected")},
-        "versions": versions(),
-        "machine": machine() | {"torch_threads": 1},
+        **_environment(),
         "policy": {key: policy[key] for key in ("observations", "actions", "hidden") if key in policy},
         "evaluation": None,
         "training_figures": description["metrics"]["training"],
         "evaluations_while_training": thinned([row for row in curve if "evaluation_return" in row], CURVE_ROWS),
         "curve": thinned(curve, CURVE_ROWS),
     }
+
+
+@cache
+def _environment() -> dict[str, Any]:
+    """Versions and machine: they do not change while a run saves its checkpoints."""
+    return {"versions": versions(), "machine": machine() | {"torch_threads": 1}}
 
 
 def thinned(rows: Sequence[Mapping[str, Any]], most: int) -> list[dict[str, Any]]:

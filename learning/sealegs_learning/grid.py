@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from sealegs_contract.errors import LearningError, available
-from sealegs_learning.config import LEARNERS, TrainConfig, decisive
+from sealegs_learning.config import TrainConfig, decisive
 
 # What names a run rather than decides it, and what has an option of its own.
 _NOT_SWEPT = {"out", "seed", "resume", "overwrite", "tensorboard"}
@@ -46,14 +46,14 @@ def expand(base: TrainConfig, axes: Sequence[str]) -> list[Setting]:
     names = [name for name, _ in parsed]
     if len(set(names)) != len(names):
         raise LearningError(f"a setting comes twice in the grid: {', '.join(names)}")
-    settings: dict[str, Setting] = {}
+    settings: dict[tuple[tuple[str, str], ...], Setting] = {}
     for values in itertools.product(*(values for _, values in parsed)):
         chosen = dict(zip(names, values, strict=True))
         config = base
         for name, value in chosen.items():
             config = _with(config, name.split("."), value, name)
         relevant = {name: value for name, value in chosen.items() if _matters(name, config)}
-        settings.setdefault(str(decisive(config)), Setting(relevant, config))
+        settings.setdefault(tuple(relevant.items()), Setting(relevant, config))
     unused = [name for name in names if not any(name in setting.values for setting in settings.values())]
     if unused:
         raise LearningError(f"{', '.join(unused)}: no run of this grid uses it (learner {base.learner})")
@@ -96,8 +96,9 @@ def _with(config: Any, path: Sequence[str], text: str, name: str) -> Any:
 
 
 def _matters(name: str, config: TrainConfig) -> bool:
-    owner = name.split(".")[0]
-    return owner not in LEARNERS or owner == config.learner
+    """Whether a run with `config` looks at this setting: settings of other learners decide nothing."""
+    group, _, within = name.partition(".")
+    return not within or group in decisive(config)
 
 
 def _value(text: str, annotation: Any, name: str) -> Any:

@@ -47,6 +47,8 @@ def run(config: Config) -> int:
     torch.set_num_threads(1)
     paths = [found for path in config.policy for found in checkpoints_in(path)]
     others = [found for path in config.compare for found in checkpoints_in(path)]
+    if not paths:
+        raise LearningError("--policy names no policy: give one or more checkpoints or runs")
     if others and len(others) != len(paths):
         raise LearningError(f"--compare pairs policies one to one: {len(paths)} given, but {len(others)} to compare")
     results = [_evaluate(path, config) for path in paths]

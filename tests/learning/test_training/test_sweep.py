@@ -14,7 +14,7 @@ from sealegs.cli import main
 from sealegs.training.jobs import Job, run_jobs
 from sealegs.training.sweep import Sweep
 from sealegs_contract.errors import LearningError
-from sealegs_learning.config import TrainConfig
+from sealegs_learning.config import TrainConfig, decisive
 from sealegs_learning.grid import expand, settable
 from sealegs_learning.ranking import rank
 from sealegs_learning.run import read_curve
@@ -37,6 +37,12 @@ def test_a_grid_is_all_combinations() -> None:
 def test_settings_of_another_learner_make_no_runs_of_their_own() -> None:
     settings = expand(BASE, ["learner=iql,bc", "iql.tau=0.7,0.9"])
     assert [s.name for s in settings] == ["learner=iql,iql.tau=0.7", "learner=iql,iql.tau=0.9", "learner=bc"]
+
+
+def test_what_does_not_decide_the_weights_is_varied_all_the_same() -> None:
+    assert [str(s.config.dataset) for s in expand(BASE, ["dataset=logs/a,logs/b"])] == ["logs/a", "logs/b"]
+    assert [s.config.patience for s in expand(BASE, ["patience=1,2"])] == [1, 2]
+    assert len({s.folder for s in expand(BASE, ["dataset=logs/a,logs/b"])}) == 2
 
 
 @pytest.mark.parametrize(
@@ -68,7 +74,7 @@ def test_every_setting_can_be_set_from_its_own_default() -> None:
         value = value_of(name)
         text = "yes" if value is True else "no" if value is False else value
         text = " ".join(map(str, value)) if isinstance(value, tuple) else str(text)
-        if text not in {"", "None"} and (name.split(".")[0] not in {"bc", "ppo", "unio4"}):
+        if text not in {"", "None"} and ("." not in name or name.split(".")[0] in decisive(BASE)):
             assert expand(BASE, [f"{name}={text}"])[0].config == BASE
 
 
