@@ -54,11 +54,12 @@ def test_processes_run_and_stop_cleanly(
 
 
 def test_the_exit_code_is_that_of_the_first_failure(write: Write, marked: dict[str, str]) -> None:
-    path = write("""<executable cmd="true" name="fine"/><executable cmd="sh -c 'sleep 0.1; exit 3'" name="bad"/>""")
+    path = write("""<executable cmd="true" name="fine"/>
+                     <executable cmd="sh -c 'sleep 0.1; echo no disk; exit 3'" name="bad"/>""")
     session = LaunchSession(path, environment=marked, echo=False)
     session.start()
     assert session.wait(timeout_s=10.0) == 3
-    with pytest.raises(LaunchError, match="process bad-2 ended with code 3"):
+    with pytest.raises(LaunchError, match="process bad-2 ended with code 3: no disk"):
         session.check()
 
 

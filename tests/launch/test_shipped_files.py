@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from sealegs.launching import LaunchPlan, plan_launch, shipped_launch_files
+from sealegs.launching import LaunchPlan, LaunchSession, plan_launch, shipped_launch_files
+from sealegs_contract.errors import LaunchError
 
 # What Jazzy's XML frontend (launch 3.4, launch_ros 0.26) reads; anything else is an error there.
 PROCESS = {
@@ -94,6 +96,23 @@ def test_the_robot_can_be_left_out() -> None:
         assert len(labels) == 2
         assert labels[0] == "robot_node-1"
         assert len(plan_of(name, with_robot="false").processes) == 1
+
+
+def test_a_launch_ends_with_any_of_its_nodes(name: str) -> None:
+    assert [process.label for process in plan_of(name).processes if not process.on_exit_shutdown] == []
+
+
+def test_a_recorder_that_cannot_write_ends_the_launch(marked: dict[str, str], tmp_path: Path) -> None:
+    """With the robot beside it, which then has nobody to record it."""
+    (tmp_path / "file").write_text("")
+    isolated = {"ROS_DOMAIN_ID": str(1 + os.getpid() % 100), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    session = LaunchSession(
+        "record", {"bag_dir": str(tmp_path / "file")}, log_dir=tmp_path, environment={**marked, **isolated}, echo=False
+    )
+    session.start()
+    assert session.wait(timeout_s=120.0) == 2
+    with pytest.raises(LaunchError, match="recorder_node-2 ended with code 2: sealegs: error: "):
+        session.check()
 
 
 def test_a_missing_bundle_is_refused_before_anything_starts(

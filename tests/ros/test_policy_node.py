@@ -269,7 +269,7 @@ def for_another_robot(bundle: Path, folder: Path) -> dict[str, object]:
     return {"policy_path": bundle, "robot": path}
 
 
-def test_what_may_not_run_leaves_the_node_unconfigured_and_says_why(
+def test_what_may_not_run_ends_the_node_or_leaves_it_unconfigured_and_says_why(
     start_node: Callable[..., Any], client: Any, bundle: Path, tmp_path: Path
 ):
     cases: dict[str, tuple[dict[str, object], str]] = {
@@ -286,27 +286,28 @@ def test_what_may_not_run_leaves_the_node_unconfigured_and_says_why(
         ),
         "version": ({"policy_path": bundle, "minimum_version": 2**40}, "is older than"),
     }
-    nodes = {
-        name: start_node("policy_node", "-r", f"__ns:=/{name}", autostart=True, **parameters)
-        for name, (parameters, _) in cases.items()
-    }
-    statuses = {name: client.collect(String, f"/{name}/policy_node/status", qos.LATCHED) for name in cases}
-    for name, (_, message) in cases.items():
-        client.spin_until(lambda name=name: statuses[name], 30.0, f"status of {name}")
-        client.spin_until(lambda name=name: "not configured" in nodes[name].log, what=f"refusal of {name}")
-        lines = [line for line in nodes[name].log.splitlines() if "not configured" in line]
+    nodes = {name: start_node("policy_node", autostart=True, **parameters) for name, (parameters, _) in cases.items()}
+    by_hand = start_node("policy_node", **cases["tampered"][0])
+    for name, node in nodes.items():
+        assert node.process.wait(60) == 2, node.log
+        lines = [line for line in node.log.splitlines() if line.startswith("sealegs: error: not configured: ")]
         assert len(lines) == 1
-        assert re.search(message, lines[0]), lines[0]
-    refused = client.call(Trigger, "/tampered/policy_node/arm")
+        assert re.search(cases[name][1], lines[0]), lines[0]
+        assert "Traceback" not in node.log
+
+    statuses = client.collect(String, "/policy_node/status", qos.LATCHED)
+    request = ChangeState.Request()
+    request.transition.id = Transition.TRANSITION_CONFIGURE
+    assert not client.call(ChangeState, "policy_node/change_state", request).success
+    client.spin_until(lambda: statuses and "not configured" in statuses[-1].data, what="the refusal")
+    status = json.loads(statuses[-1].data)
+    assert status["state"] == "unconfigured"
+    assert "policy.onnx was changed" in status["reason"]
+    refused = client.call(Trigger, "/policy_node/arm")
     assert not refused.success
     assert "policy.onnx was changed" in refused.message
-    for name, node in nodes.items():
-        status = json.loads(statuses[name][-1].data)
-        assert status["state"] == "unconfigured"
-        assert re.search(cases[name][1], status["reason"])
-        assert node.process.poll() is None
-        assert node.stop() == 0
-        assert "Traceback" not in node.log
+    assert by_hand.process.poll() is None
+    assert by_hand.stop() == 0
 
 
 def test_a_provider_that_is_not_there_is_replaced_with_a_line_in_the_log(

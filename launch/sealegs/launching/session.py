@@ -29,6 +29,7 @@ from sealegs.launching.process import ProcessSpec
 from sealegs_contract.errors import LaunchError
 
 POLL_S = 0.02
+MAXIMUM_SAID = 300  # characters of a process's last line in an error
 Say = Callable[[str], None]
 
 
@@ -50,6 +51,7 @@ class _Process:
         self.starts = 0
         self.ended_at = 0.0
         self.finished = False
+        self.last_line = ""
         self._cleaned = True
         self._reader: threading.Thread | None = None
 
@@ -84,7 +86,9 @@ class _Process:
                 if file:
                     file.write(line)
                     file.flush()
-                self._say(f"[{self.spec.label}] {line.decode(errors='replace').rstrip()}")
+                text = line.decode(errors="replace").rstrip()
+                self.last_line = text or self.last_line
+                self._say(f"[{self.spec.label}] {text}")
 
     def signal_group(self, number: int) -> None:
         """Signal the process and its children; whoever is gone already is none of our business."""
@@ -241,8 +245,9 @@ class LaunchSession:
                 process.finished = True
                 self._exit_code = self._exit_code or (128 - code if code < 0 else code)
                 if code:
+                    said = f": {process.last_line[:MAXIMUM_SAID]}" if process.last_line else ""
                     where = f"; its output: {process.log}" if process.log else ""
-                    self._failures.append(f"process {spec.label} ended with code {code}{where}")
+                    self._failures.append(f"process {spec.label} ended with code {code}{said}{where}")
                 if spec.on_exit_shutdown:
                     self._stopping.set()
 

@@ -59,8 +59,8 @@ class PolicyNode(LifecycleNode):
         # Half a period: a stale stream, or a pose that never came, is noticed well before the next tick is due.
         self._watchdog = steady_timer(self, 0.5 * self._robot.control_period_ns / 1e9, self._tick)
         self._diagnostics = steady_timer(self, 1.0, lambda: self._operator.diagnose(self._counts))
-        if self._autostart and self.trigger_configure() == SUCCESS:
-            self.trigger_activate()
+        if self._autostart:
+            self._start()
 
     def _declare(self) -> None:
         self._robot = load_robot(text_parameter(self, "robot", "so101", "shipped robot profile, or a path to one"))
@@ -69,11 +69,18 @@ class PolicyNode(LifecycleNode):
         bool_parameter(self, "provider_strict", False, "refuse a bundle whose provider does not start, not fall back")
         text_parameter(self, "trusted_keys", "", "files with further public keys to trust, separated by ':'")
         integer_parameter(self, "minimum_version", 0, "refuse bundles with a lower version counter")
-        self._autostart = bool_parameter(self, "autostart", False, "configure and activate at once, not arm")
+        self._autostart = bool_parameter(self, "autostart", False, "configure and activate at once, or end; not arm")
         self._horizon_ms = number_parameter(self, "command_horizon_ms", 0.0, "validity of a command; 0: the bundle's")
         self._timing_path = text_parameter(self, "timing_path", "", "write timing.json here at shutdown")
         if self._timing_path and not Path(self._timing_path).parent.is_dir():
             raise ControllerError(f"timing_path: there is no folder {Path(self._timing_path).parent}")
+
+    def _start(self) -> None:
+        """Configure and activate, without an operator who could mend the parameters and try again: else the end."""
+        if self.trigger_configure() != SUCCESS:
+            raise ControllerError(self.controller.reason)
+        if self.trigger_activate() != SUCCESS:
+            raise ControllerError(f"not activated: {self.controller.reason}")
 
     # Lifecycle
 
