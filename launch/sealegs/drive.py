@@ -81,7 +81,9 @@ def isolate() -> None:
 
 
 @contextmanager
-def episode_client(robot: RobotProfile, task: Task, film_camera: str | None) -> Iterator[EpisodeClient]:
+def episode_client(
+    robot: RobotProfile, task: Task, film_camera: str | None, check: Callable[[], object]
+) -> Iterator[EpisodeClient]:
     """A client on a running ROS context; both are gone afterwards."""
     import rclpy
 
@@ -89,7 +91,7 @@ def episode_client(robot: RobotProfile, task: Task, film_camera: str | None) -> 
 
     rclpy.init()
     try:
-        client = EpisodeClient(robot, task, film_camera)
+        client = EpisodeClient(robot, task, film_camera, check)
         try:
             yield client
         finally:
@@ -173,11 +175,12 @@ def _run_episodes(
     filmed = 0
     with (
         LaunchSession(file, given, log_dir=options.logs, echo=False) as session,
-        episode_client(robot, task, camera) as client,
+        episode_client(robot, task, camera, session.check) as client,
     ):
         for index, seed in enumerate(options.seeds):
             session.check()
-            results.append(episode(client, seed))
+            with _explained(options.logs):
+                results.append(episode(client, seed))
             if index == 0 or (results[-1].success and not results[filmed].success):
                 filmed, frames = index, client.film
             progress(index + 1, len(options.seeds))
@@ -189,14 +192,28 @@ def _arm(client: EpisodeClient, logs: Path) -> None:
     try:
         client.trigger("policy_node/arm")
     except BackendError as error:
-        reason = _last_error(logs)
-        raise BackendError(str(error) if not reason or reason in str(error) else f"{error} ({reason})") from error
+        # A refused service does not say why the node is not ready.
+        raise _with_complaint(error, logs, "policy_node") from error
 
 
-def _last_error(logs: Path) -> str:
-    """What the policy node last complained about: a refused service does not say why the node is not ready."""
-    lines = [line for path in logs.glob("policy_node*.log") for line in path.read_text(errors="replace").splitlines()]
-    complaints = [line.rsplit("]: ", 1)[-1] for line in lines if line.startswith("[ERROR]")]
+@contextmanager
+def _explained(logs: Path) -> Iterator[None]:
+    """An episode that fails says what the robot node last complained about, such as commands that came too late."""
+    try:
+        yield
+    except BackendError as error:
+        raise _with_complaint(error, logs, "robot_node") from error
+
+
+def _with_complaint(error: BackendError, logs: Path, node: str) -> BackendError:
+    complaint = last_complaint(logs, node)
+    return BackendError(str(error) if not complaint or complaint in str(error) else f"{error} ({node}: {complaint})")
+
+
+def last_complaint(logs: Path, node: str) -> str:
+    """The newest warning or error in the node's log; empty where there is none."""
+    lines = [line for path in logs.glob(f"{node}*.log") for line in path.read_text(errors="replace").splitlines()]
+    complaints = [line.rsplit("]: ", 1)[-1] for line in lines if line.startswith(("[ERROR]", "[WARN]"))]
     return complaints[-1] if complaints else ""
 
 

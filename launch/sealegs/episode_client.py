@@ -5,6 +5,7 @@ It sees what any node sees (joint states and object poses) and judges success by
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -29,9 +30,12 @@ from sealegs_ros import qos
 from sealegs_ros.conversions import from_message, to_message
 from sealegs_sim.tasks import Task
 
-SERVICE_TIMEOUT_S = 20.0  # a first service call over fresh discovery takes up to 4 s
+# A first service call over fresh discovery takes up to 4 s, and a busy machine starts nodes late. Waiting long costs
+# nothing: `check` ends it when a node has ended.
+SERVICE_TIMEOUT_S = 60.0
 STREAM_TIMEOUT_S = 20.0
 SETTLE_S = 0.3
+SLICE_S = 0.5  # between two looks at how a wait goes
 
 # From what is observed and the measured joint position (J,) rad: the next command.
 Commander = Callable[[Observation, FloatArray], CommandSample]
@@ -49,10 +53,20 @@ class EpisodeResult:
 
 
 class EpisodeClient(Node):
-    """Drives one robot node. Use from one thread; every call spins this node's own executor."""
+    """Drives one robot node. Use from one thread; every call spins this node's own executor.
 
-    def __init__(self, robot: RobotProfile, task: Task, film_camera: str | None = None) -> None:
+    `check` is called again and again while waiting: it raises when waiting is in vain, as when a node has ended.
+    """
+
+    def __init__(
+        self,
+        robot: RobotProfile,
+        task: Task,
+        film_camera: str | None = None,
+        check: Callable[[], object] = lambda: None,
+    ) -> None:
         super().__init__("episode_client")
+        self._check = check
         self._robot = robot
         self._task = task
         self._spec = task.observation_spec(robot)
@@ -113,6 +127,7 @@ class EpisodeClient(Node):
     ) -> EpisodeResult:
         """One episode of the task's horizon: reset, `start`, watch, `stop`.
 
+        It may take as long as it likes while the robot goes on; BackendError when it stands still.
         With a `commander` this client commands the robot itself; without one a policy node does.
         """
         if commander is not None and self._command_publisher is None:
@@ -125,8 +140,7 @@ class EpisodeClient(Node):
         self._commander = commander
         self._finished = Future()
         self._horizon = self._task.horizon_steps
-        nominal_s = self._horizon / self._robot.control_rate_hz
-        self._spin_until(self._finished, 2.0 * nominal_s + STREAM_TIMEOUT_S, "the end of the episode")
+        self._spin_to_the_end(self._finished)
         ended = self._finished.result()
         self._finished = None
         self._commander = None
@@ -169,9 +183,33 @@ class EpisodeClient(Node):
         self._ticked = None
 
     def _spin_until(self, future: Future, timeout_s: float, what: str) -> None:
-        self._executor.spin_until_future_complete(future, timeout_sec=timeout_s)
+        deadline = time.monotonic() + timeout_s
+        while not self._spin_slice(future):
+            if time.monotonic() > deadline:
+                raise BackendError(f"waited {timeout_s:.0f} s for {what}, in vain; is the robot node running?")
+
+    def _spin_to_the_end(self, finished: Future) -> None:
+        """Wait for the end of the episode, for as long as joint states come."""
+        steps, since = self._steps, time.monotonic()
+        while not self._spin_slice(finished):
+            if self._steps > steps:
+                steps, since = self._steps, time.monotonic()
+            elif time.monotonic() - since > STREAM_TIMEOUT_S:
+                raise BackendError(
+                    f"the episode stands still at step {steps} of {self._horizon}: no {topics.JOINT_STATES} for "
+                    f"{STREAM_TIMEOUT_S:.0f} s from {self._robot_publishers()}"
+                )
+
+    def _spin_slice(self, future: Future) -> bool:
+        """Spin for a moment; whether `future` is done. Raises what `check` raises."""
+        self._executor.spin_until_future_complete(future, timeout_sec=SLICE_S)
         if not future.done():
-            raise BackendError(f"waited {timeout_s:.0f} s for {what}, in vain; is the robot node running?")
+            self._check()
+        return bool(future.done())
+
+    def _robot_publishers(self) -> str:
+        count = self.count_publishers(topics.JOINT_STATES)
+        return "the robot node, which is still there" if count else "any node: the robot node is gone"
 
     def _call(self, kind: Any, service: str, request: Any) -> str:
         response = self._request(kind, service, request)
@@ -188,9 +226,12 @@ class EpisodeClient(Node):
         """A client of `service`, made once and kept."""
         if service not in self._service_clients:
             client = self.create_client(kind, service)
-            if not client.wait_for_service(timeout_sec=SERVICE_TIMEOUT_S):
-                self.destroy_client(client)
-                raise BackendError(f"no service {client.srv_name} within {SERVICE_TIMEOUT_S:.0f} s")
+            deadline = time.monotonic() + SERVICE_TIMEOUT_S
+            while not client.wait_for_service(timeout_sec=SLICE_S):
+                self._check()
+                if time.monotonic() > deadline:
+                    self.destroy_client(client)
+                    raise BackendError(f"no service {client.srv_name} within {SERVICE_TIMEOUT_S:.0f} s")
             # Found means that we see the server; it may not see us yet, and would then answer into the void.
             self._executor.spin_until_future_complete(Future(), timeout_sec=SETTLE_S)
             self._service_clients[service] = client

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sealegs.drive import DriveOutcome
 
+SLOW_SHARE = 0.01  # of the commands: fewer too late do not change how an episode goes
+
 
 @dataclass(frozen=True)
 class Config:
@@ -71,7 +73,18 @@ def run(config: Config) -> int:
     total = len(outcome.episodes)
     low, high = wilson_interval(outcome.successes, total)
     print(f"success {outcome.successes} of {total}: {outcome.successes / total:.2f} ({low:.2f} to {high:.2f}, 95%)")
+    for line in _too_slow(outcome):
+        print(line)
     return 0
+
+
+def _too_slow(outcome: DriveOutcome) -> list[str]:
+    """What to know about figures from a machine that did not keep up: the robot refuses late commands, and holds."""
+    timing = outcome.robot_timing
+    expired, accepted = int(timing.get("commands_expired", 0)), int(timing.get("commands_accepted", 0))
+    if expired <= SLOW_SHARE * (expired + accepted):
+        return []
+    return [f"this machine was too slow: {expired} of {expired + accepted} commands came too late and were refused"]
 
 
 def _drive(config: Config, logs: Path) -> DriveOutcome:
