@@ -37,6 +37,19 @@ def test_a_file_where_a_folder_is_needed(
     assert (tmp_path / "file").read_text() == "precious"
 
 
+def test_a_film_that_cannot_be_written_is_refused_before_the_episode(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "folder.gif").mkdir()
+    for film, words in (("file/x.gif", "move the file away"), ("folder.gif", "is a folder; name a file")):
+        assert main(["view", "--film", str(tmp_path / film)]) == 2
+        output = capsys.readouterr()
+        assert output.out == ""  # an episode tells its outcome
+        (line,) = output.err.strip().splitlines()
+        assert words in line
+
+
 READERS = (
     ["import", "MISSING", "--out", "OTHER"],
     ["label", "--dataset", "MISSING", "--name", "x"],

@@ -42,6 +42,7 @@ class Config:
 
 def run(config: Config) -> int:
     """Show or film the episodes; prints each one's outcome."""
+    from sealegs.os_errors import require_folder
     from sealegs_contract.errors import SimulationError
     from sealegs_sim.env import SealegsEnv
     from sealegs_sim.opengl import require_display
@@ -50,6 +51,10 @@ def run(config: Config) -> int:
         require_display("the viewer")
     elif config.film.suffix.lower() != ".gif":
         raise SimulationError(f"--film writes an animated .gif, got {config.film.name!r}")
+    else:
+        require_folder(config.film.parent)
+        if config.film.is_dir():
+            raise SimulationError(f"--film: {config.film} is a folder; name a file")
     if (
         config.episodes < (0 if config.film is None else 1)
         or not 1 <= config.fps <= 50
@@ -138,7 +143,6 @@ def _film(config: Config, env: SealegsEnv, act: Act, reset: Callable[[int], None
                     frames.append(Image.fromarray(renderer.render(env.simulation.data, config.camera, *size)))
                 observation, _, _, truncated, info = env.step(act(observation).astype("float32"))
             _tell(seed, info)
-    path.parent.mkdir(parents=True, exist_ok=True)
     milliseconds = round(1000 * every / env.robot.control_rate_hz)
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, optimize=True)
     print(f"wrote {path}: {len(frames)} images of {size[0]} x {size[1]}, {path.stat().st_size / 1024:.0f} KiB")
