@@ -45,7 +45,8 @@ HISTORY = InputSettings(history=4)
 ARMS: dict[str, Arm] = {
     "gaussian": Arm(),
     "squared error": Arm(BCSettings(loss="mse")),
-    "bins": Arm(BCSettings(loss="bins")),
+    "bins, mean": Arm(BCSettings(loss="bins", sharpness=1.0)),
+    "bins, mode": Arm(BCSettings(loss="bins", sharpness=4.0)),
     "chunks 8/4": Arm(BCSettings(chunk=8, execute=4)),
     "history 4": Arm(inputs=HISTORY),
     "no velocities": Arm(positions=True),
@@ -149,7 +150,7 @@ def _successes(rows: Sequence[Row], arm: str, task: str | None = None) -> np.nda
 def _claims(rows: Sequence[Row]) -> list[Claim]:
     claims = []
     for arm, control, target in (
-        ("bins", "gaussian", f"low > -{MARGIN:g}"),
+        ("bins, mean", "gaussian", f"low > -{MARGIN:g}"),
         ("chunks 8/4", "gaussian", f"low > -{MARGIN:g}"),
         ("history 4", "gaussian", f"low > -{MARGIN:g}"),
         ("no velocities, history 4", "no velocities", "low > 0"),

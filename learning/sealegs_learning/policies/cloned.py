@@ -31,7 +31,7 @@ class ClonedPolicy(Policy):
         task: str = "",
         temporal: TemporalSpec | None = None,
         bins: int = 0,
-        sharpness: float = 4.0,
+        sharpness: float = 1.0,
     ) -> None:
         super().__init__(robot, observation_spec, action_spec, normalizer, hidden, generator, task, temporal=temporal)
         self.bins, self.sharpness = bins, sharpness
