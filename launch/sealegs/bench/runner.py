@@ -111,7 +111,9 @@ def _run_in_processes(name: str, keys: Sequence[str], options: BenchOptions, don
                 future.result()
                 done()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            # Not shutdown(wait=False): in Python 3.11 the pool's own thread may still want to replace a worker.
+            for future in futures:
+                future.cancel()
             raise
 
 
