@@ -98,7 +98,7 @@ class Run:
         if self.config.resume:
             self._resume()
         self._open_folder()
-        board = _tensorboard(self.config, session.done)
+        board = _tensorboard(self.config, self.rows, session.unit)
         first, seconds = session.done, self.seconds
         try:
             while session.done < session.total and not self._stopped():
@@ -146,8 +146,7 @@ class Run:
         with self.curve.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
         if board is not None:
-            for name, value in figures.items():
-                board.add_scalar(name, value, self.session.done)
+            _show(board, figures, self.session.done)
         if self.progress is not None:
             self.progress(self.session.done, self.session.total, figures)
 
@@ -190,7 +189,6 @@ class Run:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
         if not done:
             shutil.rmtree(self.best, ignore_errors=True)
-            shutil.rmtree(config.out / "tensorboard", ignore_errors=True)
 
     def _resume(self) -> None:
         """Load the state of `config.out`, if there is one, after checking that it is of the same run."""
@@ -239,11 +237,23 @@ def read_curve(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _tensorboard(config: TrainConfig, done: int) -> Any:
-    """A writer that drops what a killed run wrote beyond its checkpoint; None if not asked for."""
+def _tensorboard(config: TrainConfig, rows: list[dict[str, Any]], unit: str) -> Any:
+    """A writer that begins with the curve so far; None if not asked for.
+
+    Written anew from the curve: a killed run has rows beyond its checkpoint there, and lacks what it had not flushed.
+    """
     if not config.tensorboard:
         return None
     from torch.utils.tensorboard import SummaryWriter
 
-    folder = str(config.out / "tensorboard")
-    return SummaryWriter(folder, purge_step=done + 1 if done else None)  # type: ignore[no-untyped-call]
+    folder = config.out / "tensorboard"
+    shutil.rmtree(folder, ignore_errors=True)
+    board = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+    for row in rows:
+        _show(board, {name: value for name, value in row.items() if name not in {unit, "seconds"}}, row[unit])
+    return board
+
+
+def _show(board: Any, figures: Mapping[str, float], done: int) -> None:
+    for name, value in figures.items():
+        board.add_scalar(name, value, done)
