@@ -62,13 +62,16 @@ def _texts(model: SealegsJudgeModel, tokenizer: Any, sentences: list[str]) -> tu
 
 
 def _threshold(model: SealegsJudgeModel, tokenizer: Any) -> tuple[float, float]:
-    """The lowest threshold with the most tuning sentences right: ours recognised, others refused; and that share."""
+    """The lowest threshold that refuses every foreign sentence at hand, or the highest if none does; and the share of
+    tuning sentences that it has right. A task refused costs a rewording, a wrong task answered costs the dataset.
+    """
     tuning = tuning_sentences()
     sentences = [(s, k) for k, name in enumerate(model.config.task_names) for s in tuning[name]]
-    sentences += [(s, -1) for s in [*tuning[""], *other_sentences()[::7]]]
+    sentences += [(s, -1) for s in [*tuning[""], *other_sentences()]]
     _, logits = _texts(model, tokenizer, [s for s, _ in sentences])
     probability, task = logits.softmax(-1)[:, :-1].max(-1)
     truth = torch.tensor([k for _, k in sentences])
-    shares = [float((torch.where(probability >= t, task, -1) == truth).float().mean()) for t in TASK_PROBABILITIES]
-    best = int(np.argmax(shares))
-    return float(TASK_PROBABILITIES[best]), shares[best]
+    foreign = float(probability[truth < 0].max().item())
+    threshold = float(next((t for t in TASK_PROBABILITIES if t > foreign), TASK_PROBABILITIES[-1]))
+    right = torch.where(probability >= threshold, task, -1) == truth
+    return threshold, float(right[: -len(other_sentences())].float().mean())
