@@ -29,8 +29,8 @@ def export_checkpoint(
     from sealegs_deploy.export import ExportRequest, export_bundle
     from sealegs_deploy.manifest import Provenance
     from sealegs_deploy.signing import own_key
-    from sealegs_learning.card import read_card_files
-    from sealegs_learning.checkpoint import find_checkpoint, load_policy
+    from sealegs_learning.training.card import read_card_files
+    from sealegs_learning.training.checkpoint import find_checkpoint, load_policy
 
     torch.set_num_threads(1)
     policy = load_policy(checkpoint)

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from sealegs_contract.errors import LearningError
-from sealegs_learning.config import TrainConfig, check_config, is_online
 from sealegs_learning.learners.graphed import GraphedUpdates
 from sealegs_learning.learners.iql import IQL
 from sealegs_learning.learners.iql_many import ManyIQL
 from sealegs_learning.networks import GaussianActor
-from sealegs_learning.offline import OfflineSession, TrainingData, offline_session
-from sealegs_learning.run import Progress, Run, TrainReport
+from sealegs_learning.sessions.offline import OfflineSession, TrainingData, offline_session
+from sealegs_learning.training.config import TrainConfig, check_config, is_online
+from sealegs_learning.training.run import Progress, Run, TrainReport
 from sealegs_learning.transitions import Transitions
 
 

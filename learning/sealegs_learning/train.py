@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from sealegs_learning.config import TrainConfig, check_config, is_online
-from sealegs_learning.finetune import finetune_session
-from sealegs_learning.offline import TrainingData, offline_session
-from sealegs_learning.online import online_session
-from sealegs_learning.run import Progress, Run, Session, TrainReport
-from sealegs_learning.unio4 import unio4_session
+from sealegs_learning.sessions.finetune import finetune_session
+from sealegs_learning.sessions.offline import TrainingData, offline_session
+from sealegs_learning.sessions.online import online_session
+from sealegs_learning.sessions.unio4 import unio4_session
+from sealegs_learning.training.config import TrainConfig, check_config, is_online
+from sealegs_learning.training.run import Progress, Run, Session, TrainReport
 
 
 def train(config: TrainConfig, progress: Progress | None = None, dataset: TrainingData | None = None) -> TrainReport:

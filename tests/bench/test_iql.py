@@ -1,4 +1,5 @@
 import json
+import sys
 
 import gymnasium
 import numpy as np
@@ -9,6 +10,7 @@ from sealegs.bench import find_bench
 from sealegs.bench.iql import DATA, SPEED, cells, summarise
 from sealegs.bench.iql_arms import ARMS, SEALEGS, SETTINGS, d3rlpy_request, make_learner, new_actor, read_actor, train
 from sealegs.bench.iql_data import Logs, acting, joined, make_data, normalised, roll_out
+from sealegs.bench.iql_speed import _asked
 from sealegs.bench.options import BenchOptions
 from sealegs_contract.errors import MachineError
 from sealegs_learning.networks import GaussianActor, Normalizer
@@ -179,6 +181,7 @@ def test_claims_are_computed_from_the_rows():
         "sealegs bfloat16": [300.0, 330.0],
         "eager": [100.0, 100.0],
         "d3rlpy": [70.0, 75.0],
+        "CORL": [100.0, 140.0],
     }
     kinds = {k: {"rows": 1, "episodes": 1, "return": 0.0} for k in ("medium", "replay", "medium-expert")}
     rows = []
@@ -200,4 +203,26 @@ def test_claims_are_computed_from_the_rows():
     ratio = claims["updates per second, sealegs / eager, on cpu, one thread"]
     assert ratio.value == pytest.approx(np.sqrt(2.0 * 2.1))
     assert ratio.holds
+    ratio = claims["updates per second, sealegs / CORL, on cpu, one thread"]
+    assert ratio.value == pytest.approx(np.sqrt(2.0 * 1.5))
+    assert ratio.target == ">= 1.5"
     assert set(summary.plots) == {"iql"}
+
+
+def test_a_timed_peer_computes_only_when_asked_and_says_when_it_ended(tmp_path):
+    script = "print('noise\\nready', flush=True); print(sum(map(int, input().split())), flush=True)"
+    with _asked("peer", [sys.executable, "-c", script], tmp_path / "log") as timed:
+        assert timed(2, 40) == 42.0
+        with pytest.raises(MachineError, match="ended early"):
+            timed(2, 40)
+
+
+def test_corl_is_timed_where_its_file_is(tmp_path):
+    def asked(options):
+        return next(cell.settings["corl"] for cell in cells(options) if cell.arm == SPEED)
+
+    options = BenchOptions(peers=tmp_path)
+    assert not asked(options)
+    (tmp_path / "corl").mkdir()
+    (tmp_path / "corl" / "iql.py").touch()
+    assert asked(options)

@@ -15,8 +15,8 @@ from sealegs_contract.errors import BundleError
 from sealegs_contract.robot import load_robot
 from sealegs_deploy.bundle import load_bundle
 from sealegs_deploy.runtime import PolicyRuntime
-from sealegs_learning.checkpoint import describe_policy, load_policy, save_checkpoint
 from sealegs_learning.networks import Normalizer, Policy
+from sealegs_learning.training.checkpoint import describe_policy, load_policy, save_checkpoint
 from sealegs_sim.tasks import get_task
 
 EVALUATION = {

@@ -22,7 +22,7 @@ from sealegs_learning.statistics import Interval, t_interval
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from sealegs_learning.config import TrainConfig
+    from sealegs_learning.training.config import TrainConfig
 
 START = "logs, BC and IQL"
 SCRATCH, FROM_BC, FROM_IQL = "PPO from scratch", "PPO from BC", "PPO from IQL"
@@ -51,10 +51,10 @@ def run_cell(cell: Cell, context: CellContext) -> dict[str, Any]:
     """Success along the way: (environment steps, success, mean final progress), the start included."""
     import torch
 
-    from sealegs_learning.checkpoint import load_actor
-    from sealegs_learning.rollouts import roll_out
-    from sealegs_learning.run import read_curve
+    from sealegs_learning.evaluation.rollouts import roll_out
     from sealegs_learning.train import train
+    from sealegs_learning.training.checkpoint import load_actor
+    from sealegs_learning.training.run import read_curve
 
     torch.set_num_threads(1)
     logs = roll_out(cell.task, "mixed", int(cell.settings["episodes"]), seed=100_000 * cell.seed)
@@ -81,9 +81,9 @@ def run_cell(cell: Cell, context: CellContext) -> dict[str, Any]:
 
 
 def _make_starts(cell: Cell, context: CellContext, logs: Any) -> dict[str, Any]:
-    from sealegs_learning.checkpoint import load_actor
-    from sealegs_learning.config import TrainConfig
     from sealegs_learning.train import train
+    from sealegs_learning.training.checkpoint import load_actor
+    from sealegs_learning.training.config import TrainConfig
 
     found = {}
     for learner in ("bc", "iql"):
@@ -95,15 +95,15 @@ def _make_starts(cell: Cell, context: CellContext, logs: Any) -> dict[str, Any]:
 
 def _evaluated(policy: Any, cell: Cell) -> dict[str, float]:
     """Success and final progress on the starts that the learning curve is measured on."""
-    from sealegs_learning.evaluate import evaluate
+    from sealegs_learning.evaluation.evaluate import evaluate
 
     return dict(evaluate(policy, cell.task, int(cell.settings["evaluated"]), 5_000).figures())
 
 
 def offline_config(cell: Cell, out: Path, source: Path | None) -> TrainConfig:
     """Offline improvement: candidates of twenty PPO steps, gated by FQE."""
-    from sealegs_learning.config import TrainConfig
     from sealegs_learning.learners.settings import FQESettings, UniO4Settings
+    from sealegs_learning.training.config import TrainConfig
 
     updates, first = int(cell.settings["offline"]), int(cell.settings["fqe_updates"])
     return TrainConfig(
@@ -120,8 +120,8 @@ def offline_config(cell: Cell, out: Path, source: Path | None) -> TrainConfig:
 
 def online_config(cell: Cell, out: Path, source: Path | None) -> TrainConfig:
     """Learning in simulation. From a policy PPO takes small steps, and its critic is ahead of it by a tenth."""
-    from sealegs_learning.config import TrainConfig
     from sealegs_learning.learners.settings import FinetuneSettings, PPOSettings
+    from sealegs_learning.training.config import TrainConfig
 
     steps, iql = int(cell.settings["steps"]), cell.arm == IQL
     ppo = PPOSettings(steps=steps, envs=16, horizon=64, randomise=False)

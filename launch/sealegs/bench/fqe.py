@@ -52,7 +52,7 @@ def run_cell(cell: Cell, context: CellContext) -> dict[str, Any]:
 
 
 def _truth(cell: Cell, data: Any, policies: Mapping[str, Any]) -> dict[str, Any]:
-    from sealegs_learning.policy_value import actions_of, logged_steps
+    from sealegs_learning.evaluation.policy_value import actions_of, logged_steps
     from sealegs_learning.reward.builtin import true_progress
 
     steps = logged_steps(data, true_progress(data))
@@ -72,8 +72,8 @@ def _truth(cell: Cell, data: Any, policies: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _estimate(cell: Cell, data: Any, policies: Mapping[str, Any], context: CellContext) -> dict[str, Any]:
+    from sealegs_learning.evaluation.policy_value import evaluate_offline, logged_steps
     from sealegs_learning.learners.settings import FQESettings
-    from sealegs_learning.policy_value import evaluate_offline, logged_steps
     from sealegs_learning.reward.sidecar import read_reward
 
     reward = read_reward(data, "true" if cell.arm == FQE else "constant").mean

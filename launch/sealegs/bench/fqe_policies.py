@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sealegs.bench.frame import Cell, Progress
-from sealegs_learning.checkpoint import load_policy
-from sealegs_learning.config import TrainConfig
-from sealegs_learning.policy_value import actions_of
-from sealegs_learning.rollouts import RolloutDataset, roll_out
+from sealegs_learning.evaluation.policy_value import actions_of
+from sealegs_learning.evaluation.rollouts import RolloutDataset, roll_out
 from sealegs_learning.train import train
+from sealegs_learning.training.checkpoint import load_policy
+from sealegs_learning.training.config import TrainConfig
 
 TRAININGS = (
     ("iql", "true", 250), ("iql", "true", 1_000), ("iql", "true", 5_000), ("iql", "constant", 1_000),

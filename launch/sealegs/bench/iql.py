@@ -21,12 +21,12 @@ TASKS = ("HalfCheetah-v5/replay", "Hopper-v5/medium-expert", "Walker2d-v5/medium
 """One of each kind and robot; --tasks takes any ROBOT/KIND."""
 MARGIN = 5.0
 """Normalised points within which returns count as equal."""
-TIMES_D3RLPY, TIMES_EAGER, TIMES_EAGER_GPU = 2.0, 1.5, 10.0
+TIMES_D3RLPY, TIMES_CORL, TIMES_EAGER_GPU = 2.0, 1.5, 10.0
 
 
 def cells(options: BenchOptions) -> list[Cell]:
     """Data of every robot, then every arm on every dataset, then the speeds on the first dataset alone."""
-    from sealegs.bench.iql_arms import ARMS
+    from sealegs.bench.iql_arms import ARMS, corl_file
 
     quick = options.quick
     tasks = options.tasks_or(TASKS)
@@ -42,6 +42,7 @@ def cells(options: BenchOptions) -> list[Cell]:
     for task in tasks:
         for seed in options.seeds_or((0, 1, 2)):
             found += [Cell(arm, task, seed, learning, stage=1) for arm in ARMS]
+    timing["corl"] = corl_file(options.peers_folder).is_file()
     return [*found, Cell(SPEED, tasks[0], 0, timing, stage=2)]
 
 
@@ -58,7 +59,8 @@ def run_cell(cell: Cell, context: CellContext) -> dict[str, Any]:
     folder = context.folder_of(DATA, robot, 0)
     logs = iql_data.Logs.load(folder / f"{kind}.npz")
     if cell.arm == SPEED:
-        return {"updates_per_second": _speeds(logs, context, **cell.settings), "device": context.options.device}
+        rounds, block = int(cell.settings["rounds"]), int(cell.settings["block"])
+        return {"updates_per_second": _speeds(logs, context, rounds, block), "device": context.options.device}
     policy = _learn(cell, logs, context)
     rollouts = iql_data.roll_out(robot, iql_data.acting(policy), cell.settings["episodes"], 50_000)
     value = float(rollouts.returns.mean())
@@ -134,15 +136,17 @@ def _return_claims(learned: Sequence[Row]) -> list[Claim]:
 
 def _speed_claims(speeds: Mapping[str, Any], device: str) -> list[Claim]:
     """Ratios of each round, since a round's blocks lie next to each other in time."""
-    from sealegs.bench.iql_arms import BFLOAT16, D3RLPY, EAGER, SEALEGS
+    from sealegs.bench.iql_arms import BFLOAT16, CORL, D3RLPY, EAGER, SEALEGS
 
     claims = []
     for threads, rates in speeds.items():
         where = f"on {device}" + (
             f", {threads} threads" if threads != "1" else ", one thread" if device == "cpu" else ""
         )
-        targets = ((EAGER, TIMES_EAGER_GPU),) if device != "cpu" else ((D3RLPY, TIMES_D3RLPY), (EAGER, TIMES_EAGER))
-        for other, times in targets:
+        on_cpu = ((D3RLPY, TIMES_D3RLPY), (CORL, TIMES_CORL), (EAGER, TIMES_CORL))
+        for other, times in on_cpu if device == "cpu" else ((EAGER, TIMES_EAGER_GPU),):
+            if other not in rates:
+                continue
             for arm in (SEALEGS, BFLOAT16):
                 value, interval = _ratio(rates[arm], rates[other])
                 claims.append(Claim(f"updates per second, {arm} / {other}, {where}", value, f">= {times:g}", interval))
@@ -187,7 +191,8 @@ def _tables(
 
 def _notes(options: BenchOptions) -> list[str]:
     return [
-        "The eager arm is plain PyTorch with CORL's structure: a module, an optimiser and a backward for each network.",
+        "The eager arm is plain PyTorch with CORL's structure: a module, an optimiser and a backward for each network. "
+        "CORL itself is timed where its algorithms/offline/iql.py lies at PEERS/corl/iql.py.",
         "Data is PPO's, made by the same command: medium, replay and medium-expert by snapshots of one run.",
         "Few updates (15,000; the paper has a million), the same for all arms: about an hour with --jobs 2.",
         *([] if options.device != "cpu" else ["No GPU was used: the CUDA graph's claims are not in this file."]),

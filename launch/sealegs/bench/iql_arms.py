@@ -24,11 +24,18 @@ from sealegs_learning.transitions import Transitions
 
 SEALEGS, BFLOAT16, EAGER, D3RLPY = "sealegs", "sealegs bfloat16", "eager", "d3rlpy"
 CONSTANT, BC_ARM = "constant reward", "bc"
+CORL = "CORL"
+"""Timed only, and only where its file is: it is no package."""
 ARMS = (SEALEGS, BFLOAT16, EAGER, D3RLPY, CONSTANT, BC_ARM)
 
 SETTINGS = IQLSettings()
 LEARNING_RATE, BATCH, HIDDEN = 3e-4, 256, (256, 256)
 PEER = Peer("d3rlpy", ("d3rlpy==2.8.1",))
+
+
+def corl_file(peers: Path) -> Path:
+    """Where CORL's algorithms/offline/iql.py is looked for."""
+    return peers / "corl" / "iql.py"
 
 
 def new_actor(transitions: Transitions, seed: int) -> tuple[GaussianActor, torch.Generator]:

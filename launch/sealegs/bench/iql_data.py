@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sealegs_learning.config import TrainConfig
 from sealegs_learning.files import replaced_file, write_json
 from sealegs_learning.learners.settings import PPOSettings
 from sealegs_learning.networks import LOG_STD_MAX, LOG_STD_MIN, GaussianActor, Normalizer
-from sealegs_learning.online import online_session
+from sealegs_learning.sessions.online import online_session
+from sealegs_learning.training.config import TrainConfig
 from sealegs_learning.transitions import Transitions, episode_slices, return_range_scaled
 from sealegs_sim.locomotion import LocomotionEnv
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,12 +16,14 @@ from sealegs.bench.frame import CellContext
 from sealegs.bench.iql_arms import (
     BATCH,
     BFLOAT16,
+    CORL,
     D3RLPY,
     EAGER,
     LEARNING_RATE,
     PEER,
     SEALEGS,
     SETTINGS,
+    corl_file,
     d3rlpy_request,
     make_learner,
     new_actor,
@@ -45,9 +49,9 @@ def measure(
     """Updates per second by number of threads and arm, one figure a round."""
     device = context.options.device
     found: dict[str, dict[str, list[float]]] = {}
-    with _peer(logs, context, device) as d3rlpy:
+    with _peers(logs, context, device) as peers:
         arms: dict[str, Timed] = {arm: _ours(arm, logs.transitions().to(device)) for arm in (SEALEGS, BFLOAT16, EAGER)}
-        arms[D3RLPY] = d3rlpy
+        arms |= peers
         if device != "cpu":
             arms[MANY] = _many(logs.transitions().to(device))
         names = list(arms)
@@ -108,38 +112,50 @@ def _on_gpu(advance: Callable[[int], Any]) -> Timed:
 
 
 @contextmanager
-def _peer(logs: Logs, context: CellContext, device: str) -> Iterator[Timed]:
-    """d3rlpy in its own process, which computes only when asked."""
+def _peers(logs: Logs, context: CellContext, device: str) -> Iterator[dict[str, Timed]]:
+    """d3rlpy, and CORL where its file is, each in its own process, which computes only when asked."""
     request = context.folder / "speed_request.json"
     write_json(request, d3rlpy_request(logs, context.folder, 1_000_000, 0, device))
     python = PEER.python(context.options.peers_folder)
-    with (context.folder / "d3rlpy.log").open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(
-            [str(python), str(SCRIPTS / "d3rlpy_iql.py"), str(request), "-"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
+    commands = {D3RLPY: [str(python), str(SCRIPTS / "d3rlpy_iql.py"), str(request), "-"]}
+    file = corl_file(context.options.peers_folder)
+    if file.is_file():
+        commands[CORL] = [sys.executable, str(SCRIPTS / "corl_iql.py"), str(file), str(request)]
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(_asked(name, command, context.folder / f"{name.lower()}.log"))
+            for name, command in commands.items()
+        }
+
+
+@contextmanager
+def _asked(name: str, command: Sequence[str], log: Path) -> Iterator[Timed]:
+    """A peer's process that says `ready`, and then for each line `THREADS UPDATES` the seconds they took."""
+    with (
+        log.open("w", encoding="utf-8") as stream,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, text=True) as process,
+    ):
         questions, answers = process.stdin, process.stdout
         if questions is None or answers is None:
-            raise MachineError("peer d3rlpy: no pipes to its process")
+            raise MachineError(f"peer {name}: no pipes to its process")
 
-        def ask(line: str) -> str:
-            if line:
-                questions.write(line + "\n")
+        def answer() -> str:
+            line = answers.readline().strip()
+            if not line:
+                raise MachineError(f"peer {name} ended early: see {log}")
+            return line
+
+        def timed(threads: int, updates: int) -> float:
+            try:
+                questions.write(f"{threads} {updates}\n")
                 questions.flush()
-            answer = answers.readline().strip()
-            if not answer:
-                raise MachineError(f"peer d3rlpy ended early: see {log.name}")
-            return answer
+            except BrokenPipeError as error:
+                raise MachineError(f"peer {name} ended early: see {log}") from error
+            return float(answer())
 
         try:
-            while ask("") != "ready":
+            while answer() != "ready":
                 pass
-            yield lambda threads, updates: float(ask(f"{threads} {updates}"))
+            yield timed
         finally:
             process.kill()
-            process.wait()
-            questions.close()
-            answers.close()

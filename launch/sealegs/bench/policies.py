@@ -16,11 +16,11 @@ import numpy as np
 from sealegs.bench import plots
 from sealegs.bench.frame import Bench, Cell, CellContext, Row, Summary, Table
 from sealegs.bench.options import BenchOptions
-from sealegs_learning.config import TrainConfig
 from sealegs_learning.learners.settings import BCSettings
 from sealegs_learning.policies.settings import InputSettings
 from sealegs_learning.results import Claim
 from sealegs_learning.statistics import bootstrap_mean_interval, wilson_interval
+from sealegs_learning.training.config import TrainConfig
 
 DATA, SEEN_DATA = "data", "data with images"
 TASKS = ("drawer", "reach")
@@ -80,9 +80,9 @@ def run_cell(cell: Cell, context: CellContext) -> dict[str, Any]:
     """The logs' own success, or outcomes of the trained arm by episode."""
     import torch
 
-    from sealegs_learning.evaluate import evaluate
-    from sealegs_learning.offline import offline_session
-    from sealegs_learning.rollouts import RolloutDataset, roll_out
+    from sealegs_learning.evaluation.evaluate import evaluate
+    from sealegs_learning.evaluation.rollouts import RolloutDataset, roll_out
+    from sealegs_learning.sessions.offline import offline_session
 
     torch.set_num_threads(1)
     if cell.arm in (DATA, SEEN_DATA):

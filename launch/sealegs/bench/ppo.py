@@ -102,13 +102,13 @@ def _peer_cell(cell: Cell, context: CellContext) -> dict[str, Any]:
 
 
 def _our_cell(cell: Cell, context: CellContext) -> dict[str, Any]:
-    from sealegs_learning.checkpoint import load_actor
-    from sealegs_learning.config import TrainConfig
-    from sealegs_learning.evaluate import evaluate
+    from sealegs_learning.evaluation.evaluate import evaluate
     from sealegs_learning.learners.settings import PPOSettings
-    from sealegs_learning.online import make_env
-    from sealegs_learning.run import read_curve
+    from sealegs_learning.sessions.online import make_env
     from sealegs_learning.train import train
+    from sealegs_learning.training.checkpoint import load_actor
+    from sealegs_learning.training.config import TrainConfig
+    from sealegs_learning.training.run import read_curve
 
     s, own = cell.settings, {field.name for field in fields(PPOSettings)}
     config = TrainConfig(

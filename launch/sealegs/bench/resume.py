@@ -107,8 +107,8 @@ def _finish(process: subprocess.Popen[str]) -> None:
 def _kill(process: subprocess.Popen[str], out: Path, moment: float, delay_s: float) -> int | None:
     """SIGKILL `delay_s` after the curve has come to `moment`; the updates beyond the checkpoint. None: too late."""
     from sealegs.training.runs import units_done
-    from sealegs_learning.checkpoint import load_checkpoint
     from sealegs_learning.files import settled
+    from sealegs_learning.training.checkpoint import load_checkpoint
 
     while process.poll() is None and units_done(out) < moment:
         time.sleep(POLL_S)
@@ -122,7 +122,7 @@ def _kill(process: subprocess.Popen[str], out: Path, moment: float, delay_s: flo
 
 
 def _curve(out: Path) -> list[dict[str, Any]]:
-    from sealegs_learning.run import read_curve
+    from sealegs_learning.training.run import read_curve
 
     return [{key: value for key, value in row.items() if key != "seconds"} for row in read_curve(out / "train.jsonl")]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sealegs_learning.evaluate import Evaluation
+    from sealegs_learning.evaluation.evaluate import Evaluation
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ def run(config: Config) -> int:
     import torch
 
     from sealegs_contract.errors import LearningError
-    from sealegs_learning.checkpoint import checkpoints_in, record_evaluation
     from sealegs_learning.files import write_json
+    from sealegs_learning.training.checkpoint import checkpoints_in, record_evaluation
 
     torch.set_num_threads(1)
     paths = [found for path in config.policy for found in checkpoints_in(path)]
@@ -69,8 +69,8 @@ def _evaluate(path: Path, config: Config) -> Evaluation:
     from rich.progress import Progress
 
     from sealegs_contract.errors import LearningError
-    from sealegs_learning.checkpoint import load_actor
-    from sealegs_learning.evaluate import evaluate
+    from sealegs_learning.evaluation.evaluate import evaluate
+    from sealegs_learning.training.checkpoint import load_actor
 
     policy = load_actor(path)
     task = config.task or policy.task
@@ -140,9 +140,9 @@ def _compare(results: Sequence[Evaluation], others: Sequence[Path], found: Seque
 def _films(path: Path, result: Evaluation, folder: Path, camera: str) -> dict[str, Any]:
     from rich.progress import Progress
 
-    from sealegs_learning.checkpoint import load_actor
-    from sealegs_learning.evaluate import film_extremes
+    from sealegs_learning.evaluation.evaluate import film_extremes
     from sealegs_learning.files import write_json
+    from sealegs_learning.training.checkpoint import load_actor
 
     with Progress(transient=True) as bar:
         job = bar.add_task("filming", total=3)

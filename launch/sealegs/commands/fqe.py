@@ -12,7 +12,7 @@ import tyro
 from sealegs_learning.learners.settings import FQESettings
 
 if TYPE_CHECKING:
-    from sealegs_learning.policy_value import PolicyValue
+    from sealegs_learning.evaluation.policy_value import PolicyValue
 
 LOGS = "logs"
 """Name of the logs' own behaviour in the table and in the file."""
@@ -41,11 +41,11 @@ def run(config: Config) -> int:
     from rich.progress import Progress
 
     from sealegs_contract.errors import LearningError
-    from sealegs_learning.checkpoint import load_policy
     from sealegs_learning.data.dataset import Dataset
+    from sealegs_learning.evaluation.policy_value import check_policy, evaluate_offline, logged_steps
     from sealegs_learning.files import write_json
-    from sealegs_learning.policy_value import check_policy, evaluate_offline, logged_steps
     from sealegs_learning.reward.sidecar import read_reward
+    from sealegs_learning.training.checkpoint import load_policy
 
     if not config.policy:
         raise LearningError("no policy to evaluate: give --policy CHECKPOINT, once for each")
@@ -75,7 +75,7 @@ def _show(values: dict[str, PolicyValue], config: Config) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from sealegs_learning.policy_value import difference
+    from sealegs_learning.evaluation.policy_value import difference
 
     console = Console()
     table = Table("policy", "value", "95% interval", "less the logs'", "95% interval")

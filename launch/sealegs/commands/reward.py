@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sealegs_learning.config import RewardConfig as Config
+from sealegs_learning.training.config import RewardConfig as Config
 
 __all__ = ["Config", "run"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
-from sealegs_learning.config import TrainConfig
+from sealegs_learning.training.config import TrainConfig
 
 
 @dataclass(frozen=True)

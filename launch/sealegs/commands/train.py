@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-from sealegs_learning.config import TrainConfig
+from sealegs_learning.training.config import TrainConfig
 
 __all__ = ["Config", "run"]
 
@@ -32,8 +32,8 @@ def run(config: Config) -> int:
 def _one(config: TrainConfig) -> int:
     from sealegs.training.live import LiveTraining
     from sealegs.training.runs import total_of, unit_of
-    from sealegs_learning.config import check_config
     from sealegs_learning.train import train
+    from sealegs_learning.training.config import check_config
 
     check_config(config)
     with LiveTraining(_title(config), total_of(config), unit_of(config)) as live:
@@ -48,7 +48,7 @@ def _one(config: TrainConfig) -> int:
 def _several(config: TrainConfig, seeds: tuple[int, ...], jobs: int, together: bool) -> int:
     from sealegs.training.runs import run_trainings
     from sealegs_contract.errors import LearningError
-    from sealegs_learning.config import check_config
+    from sealegs_learning.training.config import check_config
 
     if len(set(seeds)) != len(seeds):
         raise LearningError(f"a seed comes twice in --seeds {' '.join(map(str, seeds))}")

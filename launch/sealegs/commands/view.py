@@ -89,9 +89,9 @@ def _policy(config: Config, env: SealegsEnv, stack: ExitStack) -> tuple[Act, Cal
         raise SimulationError(
             f"no policy {config.policy!r}: give a checkpoint's folder, or a name; {available(POLICY_NAMES)}"
         )
-    from sealegs_learning.checkpoint import load_policy
-    from sealegs_learning.evaluate import check_fits
+    from sealegs_learning.evaluation.evaluate import check_fits
     from sealegs_learning.policies.acting import PolicyActor
+    from sealegs_learning.training.checkpoint import load_policy
 
     module = load_policy(Path(config.policy))
     check_fits(module, env.task, env.robot)

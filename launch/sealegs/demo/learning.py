@@ -58,9 +58,9 @@ def _bin(row: dict[str, Any]) -> dict[str, Any]:
 
 def reward(context: Context) -> Details:
     """Fit the reward ensemble to the labels and score every frame."""
-    from sealegs_learning.config import RewardConfig
     from sealegs_learning.data.dataset import Dataset
     from sealegs_learning.reward.learn import learn_reward
+    from sealegs_learning.training.config import RewardConfig
 
     config = RewardConfig(
         context.dataset, LABELS, JUDGE_REWARD, epochs=context.settings.reward_epochs, seed=context.settings.seed
@@ -189,8 +189,8 @@ def _updates_done(folder: Path) -> int:
 
 def evaluate(context: Context) -> Details:
     """Success of every arm on the same starts, with Wilson intervals."""
-    from sealegs_learning.checkpoint import load_policy, record_evaluation
-    from sealegs_learning.evaluate import evaluate as run_episodes
+    from sealegs_learning.evaluation.evaluate import evaluate as run_episodes
+    from sealegs_learning.training.checkpoint import load_policy, record_evaluation
 
     settings, arms, seconds = context.settings, [], context_seconds(context)
     for arm in ARMS:

@@ -143,7 +143,7 @@ def drive(context: Context) -> Details:
 
 def _in_process(context: Context, over_ros: list[bool]) -> Details:
     """How the same policy did from the same starts in process: the first episodes of the arm's evaluation."""
-    from sealegs_learning.checkpoint import load_policy
+    from sealegs_learning.training.checkpoint import load_policy
 
     evaluation = load_policy(context.arm(JUDGE_REWARD) / "checkpoint").metrics["evaluation"]
     outcomes = [bool(success) for success in evaluation["per_episode"]["success"][: len(over_ros)]]

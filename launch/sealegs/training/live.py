@@ -53,6 +53,7 @@ class LiveTraining:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._live.transient = error is not None and not self._curves  # an error stands alone, without an empty bar
         self._live.stop()
 
     def __call__(self, done: int, total: int, figures: Mapping[str, float]) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 from sealegs.training.jobs import Job, run_jobs
 from sealegs_contract.errors import LearningError
-from sealegs_learning.command_line import arguments_of
-from sealegs_learning.config import TrainConfig, is_online
+from sealegs_learning.training.command_line import arguments_of
+from sealegs_learning.training.config import TrainConfig, is_online
 
 
 def total_of(config: TrainConfig) -> int:

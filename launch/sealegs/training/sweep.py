@@ -14,12 +14,12 @@ from typing import Any
 from sealegs.training.jobs import Job
 from sealegs.training.runs import run_with_bars, total_of, training_command, units_done
 from sealegs_contract.errors import LearningError
-from sealegs_learning.command_line import arguments_of
-from sealegs_learning.config import TrainConfig, check_config, decisive
+from sealegs_learning.evaluation.ranking import Metric, Standing, rank
 from sealegs_learning.files import replaced_file, settled
-from sealegs_learning.grid import Setting, expand
-from sealegs_learning.ranking import Metric, Standing, rank
 from sealegs_learning.results import Results
+from sealegs_learning.training.command_line import arguments_of
+from sealegs_learning.training.config import TrainConfig, check_config, decisive
+from sealegs_learning.training.grid import Setting, expand
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from sealegs_learning.learners.base import Learner
 from sealegs_learning.learners.flat import flatten_parameters, polyak_average_
 from sealegs_learning.learners.settings import IQLSettings
+from sealegs_learning.learners.stack import run_perceptron, stacked_perceptron
 from sealegs_learning.networks import LOG_STD_MAX, LOG_STD_MIN, GaussianActor, StackedPerceptron, gaussian_log_prob
-from sealegs_learning.stack import run_perceptron, stacked_perceptron
 from sealegs_learning.transitions import Batch
 
 Number = float | Tensor

@@ -17,8 +17,8 @@ from sealegs_learning.learners.base import Learner
 from sealegs_learning.learners.flat import flatten_parameters, polyak_average_
 from sealegs_learning.learners.iql import IQL, IQLNetworks, iql_losses
 from sealegs_learning.learners.settings import IQLSettings
+from sealegs_learning.learners.stack import stacked_perceptron
 from sealegs_learning.networks import LOG_STD_MAX, LOG_STD_MIN, GaussianActor, StackedPerceptron, gaussian_log_prob
-from sealegs_learning.stack import stacked_perceptron
 from sealegs_learning.transitions import Batch
 
 

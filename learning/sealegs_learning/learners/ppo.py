@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sealegs_learning.experience import Rollout
 from sealegs_learning.learners.backprop import Backprop, gradient_of
 from sealegs_learning.learners.base import Trainable
+from sealegs_learning.learners.experience import Rollout
 from sealegs_learning.learners.ppo_equations import (
     adapted_rate,
     approximate_kl,

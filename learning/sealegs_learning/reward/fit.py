@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from sealegs_contract.errors import LearningError
-from sealegs_learning.config import RewardConfig
 from sealegs_learning.reward.model import RewardEnsemble, RewardInputs
+from sealegs_learning.training.config import RewardConfig
 
 
 class Pairs(NamedTuple):

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 
 from sealegs_contract.errors import LearningError
-from sealegs_learning.config import RewardConfig
 from sealegs_learning.networks import Normalizer
 from sealegs_learning.reward.builtin import true_progress
 from sealegs_learning.reward.fit import FitReport, Pairs, fit_reward, split_pairs, usable_pairs
@@ -22,6 +21,7 @@ from sealegs_learning.reward.frames import HasImages, load_frames
 from sealegs_learning.reward.model import RewardEnsemble, RewardInputs
 from sealegs_learning.reward.sidecar import Reward, RewardDataset, sidecar_path, write_reward
 from sealegs_learning.statistics import pearson, spearman
+from sealegs_learning.training.config import RewardConfig
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
 """Called as progress(stage, done, total, figures)."""

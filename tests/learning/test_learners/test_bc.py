@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from sealegs_learning.config import TrainConfig
 from sealegs_learning.learners.bc import squared_error
 from sealegs_learning.learners.settings import BCSettings
 from sealegs_learning.networks import gaussian_log_prob
-from sealegs_learning.offline import make_learner
+from sealegs_learning.sessions.offline import make_learner
+from sealegs_learning.training.config import TrainConfig
 from sealegs_learning.transitions import build_transitions
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from sealegs_contract.errors import LearningError
-from sealegs_learning.checkpoint import find_checkpoint, load_checkpoint, load_policy, record_evaluation
-from sealegs_learning.config import TrainConfig
 from sealegs_learning.learners.settings import IQLSettings
-from sealegs_learning.run import read_curve
 from sealegs_learning.train import train
+from sealegs_learning.training.checkpoint import find_checkpoint, load_checkpoint, load_policy, record_evaluation
+from sealegs_learning.training.config import TrainConfig
+from sealegs_learning.training.run import read_curve
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from sealegs_contract.errors import LearningError
-from sealegs_learning.config import TrainConfig
-from sealegs_learning.evaluate import evaluate, film
-from sealegs_learning.rollouts import roll_out
-from sealegs_learning.run import read_curve
+from sealegs_learning.evaluation.evaluate import evaluate, film
+from sealegs_learning.evaluation.rollouts import roll_out
 from sealegs_learning.statistics import wilson_interval
 from sealegs_learning.train import train
+from sealegs_learning.training.config import TrainConfig
+from sealegs_learning.training.run import read_curve
 from sealegs_sim.env import SealegsEnv
 from sealegs_sim.policies import make_policy
 
@@ -82,7 +82,7 @@ def test_training_evaluates_on_the_way(reach_run):
 
 
 def test_a_policy_of_another_task_is_refused(reach_run):
-    from sealegs_learning.checkpoint import load_policy
+    from sealegs_learning.training.checkpoint import load_policy
 
     policy = load_policy(reach_run)
     assert policy.task == "reach"
@@ -95,7 +95,7 @@ def test_a_policy_of_another_task_is_refused(reach_run):
 def test_a_film_is_an_animated_gif(reach_run, tmp_path):
     from PIL import Image
 
-    from sealegs_learning.checkpoint import load_policy
+    from sealegs_learning.training.checkpoint import load_policy
 
     film(load_policy(reach_run), "reach", 5, tmp_path / "reach.gif", every=50)
     with Image.open(tmp_path / "reach.gif") as image:

@@ -8,9 +8,8 @@ import torch
 
 from sealegs.training.runs import total_of, unit_of
 from sealegs_contract.errors import LearningError
-from sealegs_learning.checkpoint import load_actor, load_checkpoint
-from sealegs_learning.config import TrainConfig, check_config, decisive
-from sealegs_learning.finetune import affine_scale, finetune_session
+from sealegs_learning.evaluation.policy_value import logged_steps
+from sealegs_learning.evaluation.rollouts import roll_out
 from sealegs_learning.learners.settings import (
     BCSettings,
     FinetuneSettings,
@@ -19,11 +18,12 @@ from sealegs_learning.learners.settings import (
     UniO4Settings,
 )
 from sealegs_learning.networks import GaussianActor, Normalizer
-from sealegs_learning.policy_value import logged_steps
-from sealegs_learning.rollouts import roll_out
-from sealegs_learning.start import load_start
+from sealegs_learning.sessions.finetune import affine_scale, finetune_session
+from sealegs_learning.sessions.unio4 import UniO4Session, group_advantage
 from sealegs_learning.train import train
-from sealegs_learning.unio4 import UniO4Session, group_advantage
+from sealegs_learning.training.checkpoint import load_actor, load_checkpoint
+from sealegs_learning.training.config import TrainConfig, check_config, decisive
+from sealegs_learning.training.start import load_start
 
 
 @pytest.fixture(scope="module")

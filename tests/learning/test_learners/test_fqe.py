@@ -6,9 +6,7 @@ import torch
 from torch import nn
 
 from sealegs_contract.errors import LearningError
-from sealegs_learning.learners.fqe import fqe_loss, fqe_target, value_bounds
-from sealegs_learning.learners.settings import FQESettings
-from sealegs_learning.policy_value import (
+from sealegs_learning.evaluation.policy_value import (
     LoggedSteps,
     PolicyEvaluator,
     difference,
@@ -17,6 +15,8 @@ from sealegs_learning.policy_value import (
     member_interval,
     resampled_counts,
 )
+from sealegs_learning.learners.fqe import fqe_loss, fqe_target, value_bounds
+from sealegs_learning.learners.settings import FQESettings
 
 
 class Linear(nn.Module):

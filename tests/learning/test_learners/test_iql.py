@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from sealegs_learning.config import TrainConfig
 from sealegs_learning.learners.base import cosine_rate
 from sealegs_learning.learners.iql import (
     IQL,
@@ -18,7 +17,8 @@ from sealegs_learning.learners.iql import (
 )
 from sealegs_learning.learners.settings import IQLSettings
 from sealegs_learning.networks import Policy, StackedPerceptron
-from sealegs_learning.offline import make_learner
+from sealegs_learning.sessions.offline import make_learner
+from sealegs_learning.training.config import TrainConfig
 from sealegs_learning.transitions import build_transitions, standardised
 
 T = torch.tensor

@@ -2,12 +2,12 @@ import pytest
 import torch
 
 from sealegs_contract.errors import LearningError, MachineError
-from sealegs_learning.config import TrainConfig
 from sealegs_learning.learners.graphed import GraphedUpdates, _restore, check_device
 from sealegs_learning.learners.iql import IQL
 from sealegs_learning.learners.iql_many import ManyIQL
 from sealegs_learning.learners.settings import IQLSettings
 from sealegs_learning.networks import GaussianActor, Normalizer
+from sealegs_learning.training.config import TrainConfig
 from sealegs_learning.transitions import Transitions
 
 UPDATES = 40
@@ -103,7 +103,7 @@ def test_what_warms_a_graph_up_is_undone(done):
 
 
 def test_a_learning_run_refuses_a_gpu_that_is_not_there(point_world, goal_reward, tmp_path):
-    from sealegs_learning.offline import make_learner
+    from sealegs_learning.sessions.offline import make_learner
     from sealegs_learning.transitions import build_transitions
 
     if torch.cuda.is_available():

@@ -12,7 +12,7 @@ from scipy import stats
 from torch.nn.functional import conv2d
 
 from sealegs_contract.errors import LearningError
-from sealegs_learning.config import RewardConfig
+from sealegs_learning.evaluation.rollouts import roll_out
 from sealegs_learning.networks import Normalizer
 from sealegs_learning.reward.builtin import true_progress
 from sealegs_learning.reward.fit import Pairs, agreement, bradley_terry_loss, split_pairs, usable_pairs
@@ -27,7 +27,7 @@ from sealegs_learning.reward.sidecar import (
     reward_names,
     write_reward,
 )
-from sealegs_learning.rollouts import roll_out
+from sealegs_learning.training.config import RewardConfig
 
 T = torch.tensor
 

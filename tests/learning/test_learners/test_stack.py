@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sealegs_learning import stack
-from sealegs_learning.stack import run_perceptron, stacked_perceptron
+from sealegs_learning.learners import stack
+from sealegs_learning.learners.stack import run_perceptron, stacked_perceptron
 
 SIZES = ((40, 64), (64, 48), (48, 3))
 

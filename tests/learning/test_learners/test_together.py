@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from sealegs_contract.errors import LearningError
-from sealegs_learning import offline
-from sealegs_learning.checkpoint import load_policy
-from sealegs_learning.config import TrainConfig
 from sealegs_learning.learners.settings import FinetuneSettings, IQLSettings
 from sealegs_learning.reward.sidecar import Reward
+from sealegs_learning.sessions import offline
 from sealegs_learning.together import train_together
 from sealegs_learning.train import train
+from sealegs_learning.training.checkpoint import load_policy
+from sealegs_learning.training.config import TrainConfig
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from sealegs.cli import main
-from sealegs_learning.checkpoint import load_checkpoint
 from sealegs_learning.data.dataset import Dataset
+from sealegs_learning.evaluation.rollouts import roll_out
 from sealegs_learning.judge.labels import Labels, write_labels
 from sealegs_learning.reward.builtin import true_progress
 from sealegs_learning.reward.sidecar import read_reward
-from sealegs_learning.rollouts import roll_out
+from sealegs_learning.training.checkpoint import load_checkpoint
 from sealegs_learning.transitions import build_transitions, episode_slices, normalised_actions
 
 

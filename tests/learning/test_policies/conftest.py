@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sealegs_learning.config import TrainConfig
-from sealegs_learning.rollouts import RolloutDataset, roll_out
+from sealegs_learning.evaluation.rollouts import RolloutDataset, roll_out
+from sealegs_learning.training.config import TrainConfig
 
 
 @pytest.fixture(autouse=True)

@@ -13,17 +13,17 @@ from sealegs_contract.errors import LearningError, MachineError
 from sealegs_contract.temporal import TemporalSpec
 from sealegs_deploy.bundle import load_bundle
 from sealegs_deploy.runtime import PolicyRuntime
-from sealegs_learning.checkpoint import load_checkpoint, load_policy
-from sealegs_learning.evaluate import evaluate
+from sealegs_learning.evaluation.evaluate import evaluate
+from sealegs_learning.evaluation.rollouts import RolloutDataset
 from sealegs_learning.learners.settings import BCSettings
-from sealegs_learning.offline import offline_session
 from sealegs_learning.policies.acting import PolicyActor
 from sealegs_learning.policies.cloned import ClonedPolicy
 from sealegs_learning.policies.frames import with_images
 from sealegs_learning.policies.settings import InputSettings
 from sealegs_learning.policies.view import View
-from sealegs_learning.rollouts import RolloutDataset
+from sealegs_learning.sessions.offline import offline_session
 from sealegs_learning.train import train
+from sealegs_learning.training.checkpoint import load_checkpoint, load_policy
 from sealegs_learning.transitions import build_transitions, learnable_episodes, normalised_actions
 
 SEEING = InputSettings(
@@ -35,7 +35,7 @@ CHUNKS = BCSettings(loss="bins", bins=11, chunk=4, execute=2)
 @pytest.fixture(scope="module")
 def trained(seen, tmp_path_factory):
     """A policy with everything: bins, chunks, history and a camera."""
-    from sealegs_learning.config import TrainConfig
+    from sealegs_learning.training.config import TrainConfig
 
     config = TrainConfig(
         out=tmp_path_factory.mktemp("trained") / "run", learner="bc", updates=12, batch_size=16, hidden=(16,),

@@ -16,15 +16,15 @@ from sealegs.cli import main
 from sealegs_contract.errors import LearningError
 from sealegs_deploy.bundle import load_bundle
 from sealegs_deploy.runtime import PolicyRuntime
-from sealegs_learning.checkpoint import load_actor, load_checkpoint, load_policy
-from sealegs_learning.config import TrainConfig
-from sealegs_learning.evaluate import evaluate
-from sealegs_learning.experience import Collector
+from sealegs_learning.evaluation.evaluate import evaluate
+from sealegs_learning.learners.experience import Collector
+from sealegs_learning.learners.running import EpisodeTally, RewardScale, RunningMoments
 from sealegs_learning.learners.settings import PPOSettings
-from sealegs_learning.online import OnlineSession, online_session
-from sealegs_learning.run import read_curve
-from sealegs_learning.running import EpisodeTally, RewardScale, RunningMoments
+from sealegs_learning.sessions.online import OnlineSession, online_session
 from sealegs_learning.train import train
+from sealegs_learning.training.checkpoint import load_actor, load_checkpoint, load_policy
+from sealegs_learning.training.config import TrainConfig
+from sealegs_learning.training.run import read_curve
 from sealegs_sim.locomotion import LocomotionEnv
 from sealegs_sim.vector import BatchEnv
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from sealegs_contract.errors import LearningError
-from sealegs_learning.experience import Rollout
 from sealegs_learning.learners.backprop import Backprop
+from sealegs_learning.learners.experience import Rollout
 from sealegs_learning.learners.flat import flatten_parameters
 from sealegs_learning.learners.ppo import PPO, Samples
 from sealegs_learning.learners.settings import PPOSettings

@@ -16,15 +16,15 @@ from sealegs.exporting import export_checkpoint
 from sealegs_contract.errors import LearningError
 from sealegs_deploy.bundle import load_bundle
 from sealegs_deploy.signing import own_key
-from sealegs_learning.card import thinned
-from sealegs_learning.checkpoint import load_checkpoint, load_policy, record_evaluation
-from sealegs_learning.command_line import arguments_of
-from sealegs_learning.config import TrainConfig
-from sealegs_learning.evaluate import evaluate
+from sealegs_learning.evaluation.evaluate import evaluate
+from sealegs_learning.evaluation.rollouts import roll_out
 from sealegs_learning.learners.settings import BCSettings, IQLSettings
-from sealegs_learning.rollouts import roll_out
-from sealegs_learning.run import read_curve
 from sealegs_learning.train import train
+from sealegs_learning.training.card import thinned
+from sealegs_learning.training.checkpoint import load_checkpoint, load_policy, record_evaluation
+from sealegs_learning.training.command_line import arguments_of
+from sealegs_learning.training.config import TrainConfig
+from sealegs_learning.training.run import read_curve
 
 
 @pytest.fixture(scope="module")

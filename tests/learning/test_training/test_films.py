@@ -13,12 +13,12 @@ from PIL import Image
 
 from sealegs.cli import main
 from sealegs_contract.errors import LearningError
-from sealegs_learning.checkpoint import load_actor, load_policy
-from sealegs_learning.config import TrainConfig
-from sealegs_learning.evaluate import Evaluation, evaluate
+from sealegs_learning.evaluation.evaluate import Evaluation, evaluate
+from sealegs_learning.evaluation.rollouts import roll_out
 from sealegs_learning.networks import GaussianActor, Normalizer
-from sealegs_learning.rollouts import roll_out
 from sealegs_learning.train import train
+from sealegs_learning.training.checkpoint import load_actor, load_policy
+from sealegs_learning.training.config import TrainConfig
 
 
 def test_best_median_and_worst_by_hand() -> None:

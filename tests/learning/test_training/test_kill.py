@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from sealegs.cli import main
-from sealegs_learning.checkpoint import load_checkpoint
 from sealegs_learning.files import settled
-from sealegs_learning.run import read_curve
+from sealegs_learning.training.checkpoint import load_checkpoint
+from sealegs_learning.training.run import read_curve
 
 UPDATES = 1000
 SMALL = ["--hidden", "32", "32", "--batch-size", "64", "--log-every", "25", "--checkpoint-every", "150"]

@@ -14,13 +14,13 @@ from rich.console import Console
 from sealegs.cli import main
 from sealegs.training.live import LiveTraining, sparkline
 from sealegs_contract.errors import LearningError
-from sealegs_learning.checkpoint import load_checkpoint
-from sealegs_learning.config import TrainConfig
-from sealegs_learning.early_stop import is_best, stop_reason
+from sealegs_learning.evaluation.rollouts import roll_out
 from sealegs_learning.files import clear_leftovers, locked
-from sealegs_learning.rollouts import roll_out
-from sealegs_learning.run import read_curve
 from sealegs_learning.train import train
+from sealegs_learning.training.checkpoint import load_checkpoint
+from sealegs_learning.training.config import TrainConfig
+from sealegs_learning.training.early_stop import is_best, stop_reason
+from sealegs_learning.training.run import read_curve
 
 
 def rows(*evaluations: tuple[float, float]) -> list[dict[str, float]]:
@@ -144,3 +144,11 @@ def test_the_screen_shows_figures_as_they_come() -> None:
     assert "30/100 updates" in lines[0]
     assert lines[2].split()[:5] == ["success", "0.25", "0.25", "0.25", "▁"]
     assert lines[3].split() == ["q_loss", "2", "1", "4", "█▁▃"]
+
+
+def test_an_error_before_the_first_figure_leaves_no_empty_bar() -> None:
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    with pytest.raises(LearningError), LiveTraining("IQL, reward true", 100, "update", console):
+        raise LearningError("no dataset")
+    shown = console.file.getvalue()
+    assert shown.rstrip().endswith("\x1b[2K"), "what was drawn is erased again"

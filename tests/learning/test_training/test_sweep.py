@@ -14,11 +14,11 @@ from sealegs.cli import main
 from sealegs.training.jobs import Job, run_jobs
 from sealegs.training.sweep import Sweep
 from sealegs_contract.errors import LearningError
-from sealegs_learning.config import TrainConfig, decisive
-from sealegs_learning.grid import expand, settable
-from sealegs_learning.ranking import rank
-from sealegs_learning.run import read_curve
+from sealegs_learning.evaluation.ranking import rank
 from sealegs_learning.statistics import t_interval, wilson_interval
+from sealegs_learning.training.config import TrainConfig, decisive
+from sealegs_learning.training.grid import expand, settable
+from sealegs_learning.training.run import read_curve
 
 BASE = TrainConfig(Path("out"))
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from sealegs_contract.errors import LearningError
-from sealegs_learning.command_line import arguments_of
-from sealegs_learning.config import LEARNERS, TrainConfig
 from sealegs_learning.files import replaced_file
 from sealegs_learning.results import machine, versions
+from sealegs_learning.training.command_line import arguments_of
+from sealegs_learning.training.config import LEARNERS, TrainConfig
 
 SCHEMA_VERSION = 1
 JSON_NAME, MARKDOWN_NAME = "card.json", "CARD.md"

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from sealegs_contract.errors import LearningError, available
-from sealegs_learning.config import TrainConfig
-from sealegs_learning.experience import Collector, Rollout
+from sealegs_learning.learners.experience import Collector, Rollout
 from sealegs_learning.learners.ppo import PPO
+from sealegs_learning.learners.running import RewardScale, RunningMoments
 from sealegs_learning.networks import GaussianActor, Normalizer, Policy
-from sealegs_learning.running import RewardScale, RunningMoments
-from sealegs_learning.start import check_env, load_start
+from sealegs_learning.training.config import TrainConfig
+from sealegs_learning.training.start import check_env, load_start
 from sealegs_sim.batched import BatchedEnv
 
 HEAD_GAIN = 0.01  # first actions hardly depend on the observation

@@ -21,10 +21,10 @@ from sealegs_contract.errors import LearningError
 from sealegs_contract.robot import RobotProfile
 from sealegs_contract.spec import ActionSpec, ObservationSpec
 from sealegs_contract.temporal import TemporalSpec
-from sealegs_learning.card import add_evaluation
 from sealegs_learning.files import replaced_folder, settled, write_json
 from sealegs_learning.networks import GaussianActor, Normalizer, Policy
 from sealegs_learning.policies.cloned import ClonedPolicy
+from sealegs_learning.training.card import add_evaluation
 
 SCHEMA_VERSION = 1
 JSON_NAME, WEIGHTS_NAME, EVALUATION_NAME = "checkpoint.json", "weights.safetensors", "evaluation.json"

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from sealegs_contract.errors import LearningError
-from sealegs_learning.config import TrainConfig
 from sealegs_learning.learners.base import Learner
 from sealegs_learning.learners.bc import BC
 from sealegs_learning.learners.graphed import GraphedUpdates, check_device
@@ -21,6 +20,7 @@ from sealegs_learning.policies.cloned import ClonedPolicy
 from sealegs_learning.policies.frames import HasImages, SeeingTransitions, with_images
 from sealegs_learning.policies.view import View
 from sealegs_learning.reward.sidecar import Reward, RewardDataset, describe_reward, read_reward
+from sealegs_learning.training.config import TrainConfig
 from sealegs_learning.transitions import (
     LoggedData,
     Transitions,

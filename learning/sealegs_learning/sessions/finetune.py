@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sealegs_contract.errors import LearningError
-from sealegs_learning.config import TrainConfig
+from sealegs_learning.evaluation.policy_value import check_policy
 from sealegs_learning.learners.iql import IQL
+from sealegs_learning.learners.running import EpisodeTally
 from sealegs_learning.networks import GaussianActor, Policy
-from sealegs_learning.offline import TrainingData, open_dataset, scaled_reward
-from sealegs_learning.online import make_env
-from sealegs_learning.policy_value import check_policy
 from sealegs_learning.reward.sidecar import read_reward
-from sealegs_learning.running import EpisodeTally
-from sealegs_learning.start import check_env, load_start
+from sealegs_learning.sessions.offline import TrainingData, open_dataset, scaled_reward
+from sealegs_learning.sessions.online import make_env
+from sealegs_learning.training.config import TrainConfig
+from sealegs_learning.training.start import check_env, load_start
 from sealegs_learning.transitions import Batch, Transitions, build_transitions
 from sealegs_sim.batched import BatchedEnv, generator_from_words, generator_words
 

@@ -18,12 +18,7 @@ import torch
 from torch import Tensor
 
 from sealegs_contract.errors import LearningError
-from sealegs_learning.config import TrainConfig
-from sealegs_learning.learners.ppo import PPO, Samples
-from sealegs_learning.learners.ppo_equations import log_prob_of
-from sealegs_learning.networks import GaussianActor, Policy
-from sealegs_learning.offline import TrainingData, open_dataset
-from sealegs_learning.policy_value import (
+from sealegs_learning.evaluation.policy_value import (
     LoggedSteps,
     PolicyEvaluator,
     actions_in,
@@ -31,8 +26,13 @@ from sealegs_learning.policy_value import (
     difference,
     logged_steps,
 )
+from sealegs_learning.learners.ppo import PPO, Samples
+from sealegs_learning.learners.ppo_equations import log_prob_of
+from sealegs_learning.networks import GaussianActor, Policy
 from sealegs_learning.reward.sidecar import describe_reward, read_reward
-from sealegs_learning.start import load_start
+from sealegs_learning.sessions.offline import TrainingData, open_dataset
+from sealegs_learning.training.config import TrainConfig
+from sealegs_learning.training.start import load_start
 
 
 def group_advantage(q: Tensor, pessimism: float) -> Tensor:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from sealegs_contract.errors import LearningError
 from sealegs_contract.temporal import TemporalSpec
-from sealegs_learning.checkpoint import load_actor, load_checkpoint
 from sealegs_learning.networks import GaussianActor, Policy
 from sealegs_learning.policies.cloned import ClonedPolicy
+from sealegs_learning.training.checkpoint import load_actor, load_checkpoint
 
 
 class Start(NamedTuple):
@@ -52,7 +52,7 @@ def load_start(path: Path, log_std: float | None = None) -> Start:
 def check_env(policy: GaussianActor, env: Any, task: str) -> None:
     """LearningError where `policy` observes or acts otherwise than the envs of `task`."""
     if isinstance(policy, Policy):
-        from sealegs_learning.evaluate import check_fits
+        from sealegs_learning.evaluation.evaluate import check_fits
         from sealegs_sim.tasks import TASKS, get_task
 
         if task not in TASKS:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from sealegs_contract.errors import LearningError
 from sealegs_learning.learners.ppo_equations import log_prob_of
+from sealegs_learning.learners.running import EpisodeTally
 from sealegs_learning.networks import Normalizer
-from sealegs_learning.running import EpisodeTally
 from sealegs_sim.batched import BatchedEnv, generator_from_words, generator_words
 
 FloatArray = NDArray[np.float32]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from sealegs_contract.errors import LearningError, available
-from sealegs_learning.config import TrainConfig, decisive
+from sealegs_learning.training.config import TrainConfig, decisive
 
 # What names a run rather than decides it, and what has an option of its own.
 _NOT_SWEPT = {"out", "seed", "resume", "overwrite", "tensorboard"}

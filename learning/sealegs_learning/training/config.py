@@ -67,8 +67,9 @@ class TrainConfig:
     """Settings of IQL's fine-tuning in simulation."""
     log_every: int = 250
     """Updates between lines of train.jsonl."""
-    checkpoint_every: int = 2_000
-    """Updates between checkpoints; the end always writes one."""
+    checkpoint_every: int = 0
+    """Updates, or environment steps, between checkpoints; the end always writes one. 0: 2,000 updates, or 50,000
+    environment steps."""
     evaluate_every: int = 0
     """Updates between evaluations in simulation; the end always has one; 0 for none."""
     evaluate_episodes: int = 20
@@ -104,6 +105,11 @@ def is_online(config: TrainConfig) -> bool:
     return config.learner == "ppo" or (config.learner == "iql" and config.finetune.steps > 0)
 
 
+def checkpoint_period(config: TrainConfig) -> int:
+    """Units between checkpoints: some seconds of training either way."""
+    return config.checkpoint_every or (50_000 if is_online(config) else 2_000)
+
+
 def decisive(config: TrainConfig) -> dict[str, Any]:
     """The settings that decide the weights, as JSON has them; of the learners' own, only those of the one that runs."""
     others = {name for name in LEARNERS if name != config.learner}
@@ -124,7 +130,7 @@ def check_config(config: TrainConfig) -> None:
         ("hidden", bool(config.hidden) and min(config.hidden) >= 1, "one or more positive sizes"),
         ("learning_rate", config.learning_rate > 0.0, "positive"),
         ("log_every", config.log_every >= 1, "at least 1"),
-        ("checkpoint_every", config.checkpoint_every >= 1, "at least 1"),
+        ("checkpoint_every", config.checkpoint_every >= 0, "at least 0"),
         ("evaluate_every", config.evaluate_every >= 0, "at least 0"),
         ("evaluate_episodes", config.evaluate_episodes >= 1, "at least 1"),
         ("stop_success", 0.0 <= config.stop_success <= 1.0, "in [0, 1]"),

@@ -19,12 +19,12 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from sealegs_contract.errors import LearningError
-from sealegs_learning.card import card_files, make_card
-from sealegs_learning.checkpoint import POLICY_PREFIX, describe_policy, load_checkpoint, save_checkpoint
-from sealegs_learning.config import TrainConfig, decisive
-from sealegs_learning.early_stop import is_best, stop_reason
 from sealegs_learning.files import clear_leftovers, locked, replaced_file, settled
 from sealegs_learning.networks import GaussianActor
+from sealegs_learning.training.card import card_files, make_card
+from sealegs_learning.training.checkpoint import POLICY_PREFIX, describe_policy, load_checkpoint, save_checkpoint
+from sealegs_learning.training.config import TrainConfig, checkpoint_period, decisive
+from sealegs_learning.training.early_stop import is_best, stop_reason
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
 """Called as progress(done, total, figures) at every log line."""
@@ -83,6 +83,7 @@ class Run:
         self.config, self.session, self.progress = config, session, progress
         self.folder, self.best = config.out / "checkpoint", config.out / "best"
         self.curve = config.out / "train.jsonl"
+        self.saves_every = checkpoint_period(config)
         self.seconds = 0.0
         self.last: dict[str, float] = {}
         self.rows: list[dict[str, Any]] = []
@@ -113,7 +114,7 @@ class Run:
         """Learn up to the next event, and do what is due then."""
         config, session = self.config, self.session
         before, started = session.done, time.perf_counter()
-        periods = [period for period in (config.log_every, config.checkpoint_every, config.evaluate_every) if period]
+        periods = [period for period in (config.log_every, self.saves_every, config.evaluate_every) if period]
         until = min([session.total, *((before // period + 1) * period for period in periods)])
         figures = dict(session.advance(until))
         self.seconds += time.perf_counter() - started
@@ -123,7 +124,7 @@ class Run:
             if evaluates:
                 figures |= self._evaluate(figures)
             self._log(figures, board)
-        if self._due(config.checkpoint_every, before) or self._stopped():
+        if self._due(self.saves_every, before) or self._stopped():
             self._save(self.folder, session.tensors())
 
     def _due(self, period: int, before: int) -> bool:
@@ -152,7 +153,7 @@ class Run:
 
     def _evaluate(self, figures: Mapping[str, float]) -> dict[str, float]:
         """Success, progress and return in simulation; the best policy so far is kept in OUT/best."""
-        from sealegs_learning.evaluate import evaluate
+        from sealegs_learning.evaluation.evaluate import evaluate
 
         policy, task = self.session.policy, self.config.task or self.session.policy.task
         if not task:

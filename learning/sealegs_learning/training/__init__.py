@@ -1,0 +1,1 @@
+"""How a training runs: configuration, the run and its checkpoints, grids of settings, policy cards."""
