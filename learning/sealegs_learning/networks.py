@@ -99,12 +99,13 @@ class Normalizer(nn.Module):
 
 
 def gaussian_log_prob(mean: Tensor, log_std: Tensor, x: Tensor) -> Tensor:
-    """log N(x; mean, diag exp(log_std)^2) summed over the last axis: (B, J), (J,), (B, J) -> (B,).
+    """log N(x; mean, diag exp(log_std)^2) summed over the last axis: (..., B, J), (..., J), (..., B, J) -> (..., B)."""
+    return standard_log_prob((x - mean) * torch.exp(-log_std)[..., None, :], log_std)
 
-    With members in front: (K, B, J), (K, 1, J), (K, B, J) -> (K, B).
-    """
-    z = (x - mean) * torch.exp(-log_std)
-    return -0.5 * z.square().sum(-1) - log_std.sum(-1) - 0.5 * math.log(2.0 * math.pi) * x.shape[-1]
+
+def standard_log_prob(z: Tensor, log_std: Tensor) -> Tensor:
+    """log N of z = (x - mean) / std, (..., B, J) and (..., J) -> (..., B)."""
+    return -0.5 * z.square().sum(-1) - log_std.sum(-1)[..., None] - 0.5 * math.log(2.0 * math.pi) * z.shape[-1]
 
 
 class GaussianActor(nn.Module):

@@ -79,7 +79,8 @@ def train(
             graphed.advance([generator], count)
         else:
             for _ in range(count):
-                learner.update(transitions.rows(transitions.draw(generator, BATCH)[0].to(transitions.packed.device)))
+                rows = transitions.draw(generator, BATCH)[0].to(transitions.packed.device)
+                learner.update(transitions.rows(rows), measured=False)
         progress(start + count, updates)
     return learner.policy.cpu()
 

@@ -39,8 +39,8 @@ class EagerIQL:
         self.policy_optimizer = torch.optim.Adam(policy.parameters(), lr=learning_rate)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.policy_optimizer, updates)
 
-    def update(self, batch: Batch) -> None:
-        """One gradient step on each network."""
+    def update(self, batch: Batch, measured: bool = False) -> None:
+        """One gradient step on each network; nothing is ever measured."""
         s, a, r, s_next, terminal = batch
         c = self.settings
         sa = torch.cat([s, a], dim=1)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def _ours(arm: str, transitions: Transitions) -> Timed:
         torch.set_num_threads(threads)
         began = time.perf_counter()
         for _ in range(updates):
-            learner.update(transitions.rows(transitions.draw(generator, BATCH)[0].to(device)))
+            learner.update(transitions.rows(transitions.draw(generator, BATCH)[0].to(device)), measured=False)
         if transitions.packed.is_cuda:
             torch.cuda.synchronize()
         return time.perf_counter() - began
@@ -159,3 +159,5 @@ def _asked(name: str, command: Sequence[str], log: Path) -> Iterator[Timed]:
             yield timed
         finally:
             process.kill()
+            with suppress(BrokenPipeError):  # what it never read
+                questions.close()

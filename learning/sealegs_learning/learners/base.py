@@ -79,10 +79,10 @@ class Learner(Trainable, ABC):
         self.learning_rate = learning_rate
         self.updates = updates
 
-    def update(self, batch: Batch) -> dict[str, Tensor]:
-        """One gradient step; metrics as detached scalars."""
+    def update(self, batch: Batch, measured: bool = True) -> dict[str, Tensor]:
+        """One gradient step; metrics as detached scalars, which a learner may leave out where not asked for."""
         self.schedule()
-        metrics = self.step(batch)
+        metrics = self.step(batch, measured)
         self.done += 1
         return metrics
 
@@ -95,7 +95,7 @@ class Learner(Trainable, ABC):
             group["lr"] = rate
 
     @abstractmethod
-    def step(self, batch: Batch) -> dict[str, Tensor]:
+    def step(self, batch: Batch, measured: bool = True) -> dict[str, Tensor]:
         """The tensor part of `update`, which a CUDA graph can replay: no number in it changes from step to step."""
 
     def _descend(self, loss: Tensor) -> None:

@@ -33,7 +33,7 @@ class BC(Learner):
         self.networks = nn.ModuleDict({"policy": policy})
         self.optimizer = self._make_optimizer()
 
-    def step(self, batch: Batch | ImageBatch) -> dict[str, Tensor]:
+    def step(self, batch: Batch | ImageBatch, measured: bool = True) -> dict[str, Tensor]:
         """One step on the policy's loss."""
         s, a = batch.observation, batch.action
         if isinstance(batch, ImageBatch) and isinstance(self.policy, ClonedPolicy):

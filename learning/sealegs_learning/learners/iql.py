@@ -5,22 +5,23 @@ L_Q  = sum_i E[ (r + gamma (1 - terminal) V(s') - Q_i(s,a))^2 ]
 L_pi = -E[ min(exp(beta u), cap) log pi(a|s) ]
 Qt  <- (1 - polyak) Qt + polyak Q
 
-Every equation takes a leading axis of K members as well, with its settings as (K, 1) tensors: see `iql_many`.
+Every equation takes a leading axis of K members as well, with its settings as (K, 1) tensors: see `iql_many`. Slopes
+are derivatives by hand, checked against autograd in the tests; `stack` carries them through the networks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from sealegs_learning.learners.backprop import gradient_of
 from sealegs_learning.learners.base import Learner
 from sealegs_learning.learners.flat import flatten_parameters, polyak_average_
 from sealegs_learning.learners.settings import IQLSettings
-from sealegs_learning.learners.stack import run_perceptron, stacked_perceptron
-from sealegs_learning.networks import LOG_STD_MAX, LOG_STD_MIN, GaussianActor, StackedPerceptron, gaussian_log_prob
+from sealegs_learning.learners.stack import Perceptrons, single, stacked
+from sealegs_learning.networks import LOG_STD_MAX, LOG_STD_MIN, GaussianActor, StackedPerceptron, standard_log_prob
 from sealegs_learning.transitions import Batch
 
 Number = float | Tensor
@@ -29,6 +30,11 @@ Number = float | Tensor
 def expectile_loss(u: Tensor, tau: Number) -> Tensor:
     """mean(|tau - 1(u<0)| u^2) over the last axis of u (..., B)."""
     return ((tau - (u < 0).to(u.dtype)).abs() * u.square()).mean(-1)
+
+
+def expectile_slope(u: Tensor, tau: Number) -> Tensor:
+    """d expectile_loss / d u, (..., B)."""
+    return (tau - (u < 0).to(u.dtype)).abs() * u * (2.0 / u.shape[-1])
 
 
 def td_target(reward: Tensor, terminal: Tensor, next_value: Tensor, gamma: Number) -> Tensor:
@@ -41,6 +47,11 @@ def critic_loss(q: Tensor, target: Tensor) -> Tensor:
     return (target - q).square().mean(-1).sum(0)
 
 
+def critic_slope(q: Tensor, target: Tensor) -> Tensor:
+    """d critic_loss / d q, (2, ..., B)."""
+    return (q - target) * (2.0 / q.shape[-1])
+
+
 def advantage_weight(advantage: Tensor, beta: Number, cap: Number) -> Tensor:
     """min(exp(beta A), cap), (..., B)."""
     return torch.clamp(torch.exp(beta * advantage), max=cap)
@@ -49,6 +60,15 @@ def advantage_weight(advantage: Tensor, beta: Number, cap: Number) -> Tensor:
 def weighted_likelihood_loss(weight: Tensor, log_prob: Tensor) -> Tensor:
     """-mean(w log pi(a|s)) over the last axis of (..., B) and (..., B)."""
     return -(weight * log_prob).mean(-1)
+
+
+def weighted_likelihood_slopes(weight: Tensor, z: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor]:
+    """d weighted_likelihood_loss / d mean (..., B, J) and / d log_std (..., J) of a Gaussian, z = (a - mean) / std.
+
+    d log pi / d mean = z / std,  d log pi / d log_std = z^2 - 1
+    """
+    scaled = weight[..., None] * (-1.0 / weight.shape[-1])
+    return scaled * z * torch.exp(-log_std)[..., None, :], (scaled * (z.square() - 1.0)).sum(-2)
 
 
 class IQLValues(Protocol):
@@ -75,38 +95,93 @@ class IQLValues(Protocol):
         ...
 
 
-class IQLNetworks(NamedTuple):
-    """The networks as functions: V(s) (..., B), Q(s,a) and Qt(s,a) (2, ..., B), log pi(a|s) (..., B)."""
+class IQLNetworks:
+    """V, Q, Qt and pi of one run, or of K: values are (B,) or (K, B), of the twins (2, B) or (2, K, B)."""
 
-    value: Callable[[Tensor], Tensor]
-    q: Callable[[Tensor], Tensor]
-    target_q: Callable[[Tensor], Tensor]
-    log_prob: Callable[[Tensor, Tensor], Tensor]
+    def __init__(
+        self,
+        value: Perceptrons,
+        q: Perceptrons,
+        target_q: Perceptrons,
+        actor: Perceptrons,
+        log_std: nn.Parameter,
+        tanh: bool,
+        members: int = 0,
+    ) -> None:
+        self._value, self._q, self._target_q, self._actor = value, q, target_q, actor
+        self._log_std, self._log_std_gradient = log_std.detach(), gradient_of(log_std)
+        self._tanh, self._members = tanh, members
+
+    def value(self, s: Tensor) -> Tensor:
+        """V(s)."""
+        return self._one_each(self._value.forward(s).squeeze(-1))
+
+    def descend_value(self, slope: Tensor) -> None:
+        """Gradients of V for dL/dV at the last `value`."""
+        self._value.backward(slope.view(max(self._members, 1), -1, 1))
+
+    def target_q(self, sa: Tensor) -> Tensor:
+        """The twins' Qt(s, a)."""
+        return self._twins(self._target_q, sa)
+
+    def q(self, sa: Tensor) -> Tensor:
+        """The twins' Q(s, a)."""
+        return self._twins(self._q, sa)
+
+    def descend_q(self, slope: Tensor) -> None:
+        """Gradients of Q for dL/dQ at the last `q`."""
+        member_first = slope.transpose(0, 1) if self._members else slope
+        self._q.backward(member_first.reshape(2 * max(self._members, 1), -1, 1))
+
+    def deviations(self, s: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+        """z = (a - mean) / std, (..., B, J), and log std (..., J)."""
+        self._mean = self._one_each(self._actor.forward(s))
+        if self._tanh:
+            self._mean = torch.tanh(self._mean)
+        log_std = self._log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+        return (a - self._mean) * torch.exp(-log_std)[..., None, :], log_std
+
+    def descend_policy(self, of_mean: Tensor, of_log_std: Tensor) -> None:
+        """Gradients of pi at the last `deviations`."""
+        slope = of_mean * (1.0 - self._mean.square()) if self._tanh else of_mean
+        self._actor.backward(slope if self._members else slope[None])
+        within = (self._log_std >= LOG_STD_MIN) & (self._log_std <= LOG_STD_MAX)
+        torch.mul(of_log_std, within, out=self._log_std_gradient)
+
+    def _one_each(self, y: Tensor) -> Tensor:
+        return y if self._members else y[0]
+
+    def _twins(self, stack: Perceptrons, sa: Tensor) -> Tensor:
+        """Twin i of member k is network 2k + i of the stack."""
+        if not self._members:
+            return stack.forward(sa).squeeze(-1)
+        return stack.forward(sa.repeat_interleave(2, dim=0)).view(self._members, 2, -1).transpose(0, 1)
 
 
-def iql_losses(batch: Batch, networks: IQLNetworks, c: IQLValues) -> tuple[Tensor, dict[str, Tensor]]:
-    """The sum of the three losses, and metrics (...,). No trained weight is in two of them, so one backward serves
-    all three.
-    """
+def iql_gradients(batch: Batch, networks: IQLNetworks, c: IQLValues, measured: bool) -> dict[str, Tensor]:
+    """The gradients of the three losses, in place; no trained weight is in two. If `measured`, metrics (...,)."""
     s, a, r, s_next, terminal = batch
     sa = torch.cat([s, a], dim=-1)
-    with torch.no_grad():
-        q_target = networks.target_q(sa).amin(0)
-        next_value = networks.value(s_next)
+    q_target = networks.target_q(sa).amin(0)
+    y = td_target(r, terminal, networks.value(s_next), c.gamma)
     u = q_target - networks.value(s)
-    weight = advantage_weight(u.detach(), c.beta, c.advantage_cap)
+    networks.descend_value(-expectile_slope(u, c.tau))
 
-    value_loss = expectile_loss(u, c.tau)
-    q_loss = critic_loss(networks.q(sa), td_target(r, terminal, next_value, c.gamma))
-    policy_loss = weighted_likelihood_loss(weight, networks.log_prob(s, a))
-    metrics = {
-        "value_loss": value_loss.detach(),
-        "q_loss": q_loss.detach(),
-        "policy_loss": policy_loss.detach(),
+    q = networks.q(sa)
+    networks.descend_q(critic_slope(q, y))
+
+    weight = advantage_weight(u, c.beta, c.advantage_cap)
+    z, log_std = networks.deviations(s, a)
+    networks.descend_policy(*weighted_likelihood_slopes(weight, z, log_std))
+    if not measured:
+        return {}
+    return {
+        "value_loss": expectile_loss(u, c.tau),
+        "q_loss": critic_loss(q, y),
+        "policy_loss": weighted_likelihood_loss(weight, standard_log_prob(z, log_std)),
         "q": q_target.mean(-1),
         "advantage_weight": weight.mean(-1),
     }
-    return (value_loss + q_loss + policy_loss).sum(), metrics
 
 
 class IQL(Learner):
@@ -135,24 +210,19 @@ class IQL(Learner):
         size = sum(p.numel() for p in self.q.parameters())
         self._q_weights = self._flat[1].detach()[-size:]  # the second group is V, then Q
         self._target_weights = flatten_parameters(self.target_q.parameters()).detach()
-        self._functions = IQLNetworks(
-            lambda s: self._run(self.value, s)[0],
-            lambda sa: self._run(self.q, sa),
-            lambda sa: self._run(self.target_q, sa),
-            self._log_prob,
+        precision = settings.precision
+        self._running = IQLNetworks(
+            stacked(self.value, precision),
+            stacked(self.q, precision),
+            stacked(self.target_q, precision, trained=False),
+            single(policy.actor, precision),
+            policy.log_std,
+            policy.bound == "tanh",
         )
 
-    def step(self, batch: Batch) -> dict[str, Tensor]:
+    def step(self, batch: Batch, measured: bool = True) -> dict[str, Tensor]:
         """One step on V, Q and pi."""
-        loss, metrics = iql_losses(batch, self._functions, self.settings)
-        self._descend(loss)
+        metrics = iql_gradients(batch, self._running, self.settings, measured)
+        self.optimizer.step()
         polyak_average_(self._target_weights, self._q_weights, self.settings.polyak)
         return metrics
-
-    def _run(self, stack: StackedPerceptron, x: Tensor) -> Tensor:
-        return stacked_perceptron(x, [*stack.weights], [*stack.biases], self.settings.precision).squeeze(-1)
-
-    def _log_prob(self, s: Tensor, a: Tensor) -> Tensor:
-        mean = run_perceptron(self.policy.actor, s, self.settings.precision)
-        mean = torch.tanh(mean) if self.policy.bound == "tanh" else mean
-        return gaussian_log_prob(mean, self.policy.log_std.clamp(LOG_STD_MIN, LOG_STD_MAX), a)

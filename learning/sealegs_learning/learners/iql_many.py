@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from sealegs_contract.errors import LearningError
 from sealegs_learning.learners.base import Learner
 from sealegs_learning.learners.flat import flatten_parameters, polyak_average_
-from sealegs_learning.learners.iql import IQL, IQLNetworks, iql_losses
+from sealegs_learning.learners.iql import IQL, IQLNetworks, iql_gradients
 from sealegs_learning.learners.settings import IQLSettings
-from sealegs_learning.learners.stack import stacked_perceptron
-from sealegs_learning.networks import LOG_STD_MAX, LOG_STD_MIN, GaussianActor, StackedPerceptron, gaussian_log_prob
+from sealegs_learning.learners.stack import stacked
+from sealegs_learning.networks import GaussianActor, StackedPerceptron
 from sealegs_learning.transitions import Batch
 
 
@@ -75,7 +75,7 @@ class ManyIQL(Learner):
         device = first.policy.log_std.device
         self.policies = [member.policy for member in members]
         self.settings = MemberSettings.of([member.settings for member in members], device)
-        self.polyak, self.precision = first.settings.polyak, first.settings.precision
+        self.polyak = first.settings.polyak
         self.actor = StackedActor(self.policies).to(device)
         self.value = _joined([member.value for member in members]).to(device)
         self.q = _joined([member.q for member in members]).to(device)
@@ -87,17 +87,21 @@ class ManyIQL(Learner):
         size = sum(p.numel() for p in self.q.parameters())
         self._q_weights = self._flat[1].detach()[-size:]
         self._target_weights = flatten_parameters(self.target_q.parameters()).detach()
-        self._functions = IQLNetworks(
-            lambda s: self._run(self.value, s).squeeze(-1),
-            lambda sa: self._twins(self.q, sa),
-            lambda sa: self._twins(self.target_q, sa),
-            self._log_prob,
+        precision = first.settings.precision
+        self._running = IQLNetworks(
+            stacked(self.value, precision),
+            stacked(self.q, precision),
+            stacked(self.target_q, precision, trained=False),
+            stacked(self.actor.mean, precision),
+            self.actor.log_std,
+            self.policies[0].bound == "tanh",
+            len(members),
         )
 
-    def step(self, batch: Batch) -> dict[str, Tensor]:
+    def step(self, batch: Batch, measured: bool = True) -> dict[str, Tensor]:
         """One step on V, Q and pi of every member."""
-        loss, metrics = iql_losses(batch, self._functions, self.settings)
-        self._descend(loss)
+        metrics = iql_gradients(batch, self._running, self.settings, measured)
+        self.optimizer.step()
         polyak_average_(self._target_weights, self._q_weights, self.polyak)
         return metrics
 
@@ -106,19 +110,6 @@ class ManyIQL(Learner):
         for k, policy in enumerate(self.policies):
             self.actor.write_into(policy, k)
         return self.policies
-
-    def _run(self, stack: StackedPerceptron, x: Tensor) -> Tensor:
-        return stacked_perceptron(x, [*stack.weights], [*stack.biases], self.precision)
-
-    def _twins(self, stack: StackedPerceptron, sa: Tensor) -> Tensor:
-        """(K, B, D) -> (2, K, B); the stack has members (k, twin) at row 2k + twin."""
-        twice = sa.repeat_interleave(2, dim=0)
-        return self._run(stack, twice).view(len(sa), 2, -1).transpose(0, 1)
-
-    def _log_prob(self, s: Tensor, a: Tensor) -> Tensor:
-        mean = self._run(self.actor.mean, s)
-        mean = torch.tanh(mean) if self.policies[0].bound == "tanh" else mean
-        return gaussian_log_prob(mean, self.actor.log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)[:, None], a)
 
 
 def _linear(policy: GaussianActor) -> list[nn.Linear]:

@@ -84,7 +84,7 @@ class PPO(Trainable):
             self.optimizer = torch.optim.Adam(self._flat, lr=learning_rate, fused=True)
         for group in self.optimizer.param_groups:
             group["eps"] = ADAM_EPSILON
-        self._actor, self._critic = Backprop(policy.actor), Backprop(self.critic)
+        self._actor, self._critic = Backprop.of(policy.actor), Backprop.of(self.critic)
         self._log_std = policy.log_std.detach().numpy()
         self._log_std_gradient = gradient_of(policy.log_std).numpy()
 
@@ -96,14 +96,14 @@ class PPO(Trainable):
 
     def mean_action(self, observation: Tensor) -> FloatArray:
         """Mean actions (B, J) at normalised observations (B, D); overwritten by the next call of the same size."""
-        mean = self._actor.forward(observation)
+        mean: FloatArray = self._actor.forward(observation).numpy()
         if self.policy.bound == "tanh":
             np.tanh(mean, out=mean)
         return mean
 
     def values(self, observation: Tensor) -> FloatArray:
         """V (B,) at normalised observations (B, D)."""
-        return self._critic.forward(observation)[:, 0].copy()
+        return self._critic.forward(observation)[:, 0].numpy().copy()
 
     def update(self, rollout: Rollout) -> dict[str, float]:
         """Learn from one rollout; figures of the whole update."""
@@ -176,13 +176,13 @@ class PPO(Trainable):
         d_mean = slope * z * precision
         if self.policy.bound == "tanh":
             d_mean *= 1.0 - np.square(mean)
-        self._actor.backward(d_mean)
+        self._actor.backward(torch.from_numpy(d_mean))
         d_log_std = (slope * (np.square(z) - 1.0)).sum(axis=0) - c.entropy_weight
         np.multiply(d_log_std, log_std == self._log_std, out=self._log_std_gradient)
 
-        value = self._critic.forward(batch.observation)[:, 0]
+        value = self._critic.forward(batch.observation)[:, 0].numpy()
         d_value = c.value_weight * value_slope(value, batch.value, batch.target, c.value_clip)
-        self._critic.backward(d_value[:, None].astype(np.float32))
+        self._critic.backward(torch.from_numpy(d_value[:, None].astype(np.float32)))
         self._clip_gradients()
         self.optimizer.step()
         if not measured:

@@ -1,146 +1,119 @@
-"""Forward and backward of K MLPs of one shape by hand, for speed: fewer and faster products than autograd's.
+"""K MLPs of one shape, forward and backward by hand: one after the other on a CPU, as batched products on a GPU.
 
-    h_0 = x,  h_i = relu(h_{i-1} W_i + b_i),  y = h_{L-1} W_L + b_L
-    dL/dW_i = h_{i-1}^T d_i,  dL/db_i = sum d_i,  d_{i-1} = (d_i W_i^T) 1(h_{i-1} > 0)
-
-On a CPU with AVX-512 the products go to oneDNN, which uses it on every make of CPU; MKL, torch's default for float32,
-does so on Intel's only. On a GPU the K members are one batched product.
+The mathematics is `backprop`'s. On a CPU each network keeps its own buffers, which the cache holds from forward to
+backward; a GPU is filled only by all networks at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-Precision = Literal["float32", "bfloat16"]
-"""Of the factors of backward's products; their sums are float32, and so is all of forward: losses and advantages are
-exact, only gradients are rounded."""
-
-_NARROW = 32  # oneDNN's packing costs more than it gains on products with an axis below this
+from sealegs_learning.learners.backprop import Backprop, Precision, gradient_of, has_tanh, member_layers
+from sealegs_learning.networks import StackedPerceptron
 
 
-def stacked_perceptron(
-    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], precision: Precision = "float32"
-) -> Tensor:
-    """ReLU MLPs: x (B, D) for all or (K, B, D) one each, W_i (K, I, O), b_i (K, 1, O) -> (K, B, O). Differentiable."""
-    y: Tensor = _Stack.apply(x, precision, len(weights), *weights, *biases)  # type: ignore[no-untyped-call]
-    return y
+class Perceptrons:
+    """`forward` gives (K, B, O) for (B, D), shared by all, or (K, B, D); `backward` fills the parameters' gradients.
 
-
-def run_perceptron(network: nn.Sequential, x: Tensor, precision: Precision = "float32") -> Tensor:
-    """What `network` makes of x (B, D), (B, O); by hand as above where it is Linear layers with ReLU between them."""
-    layers = [module for module in network if isinstance(module, nn.Linear)]
-    if sum(isinstance(module, nn.ReLU) for module in network) != len(network) - len(layers):
-        y: Tensor = network(x)
-        return y
-    return stacked_perceptron(x, [m.weight.t()[None] for m in layers], [m.bias[None, None] for m in layers], precision)[
-        0
-    ]
-
-
-class _Stack(torch.autograd.Function):
-    """A run is a set of members that one loop over the layers serves: all on a GPU, one on a CPU, whose cache then
-    still holds the run's layers when backward comes.
+    On a CPU what `forward` returns for K = 1 is overwritten by its next call with the same batch size.
     """
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, precision: Precision, layers: int, *parameters: Tensor) -> Tensor:
-        ctx.precision, ctx.layers, ctx.shared_input = precision, layers, x.dim() == 2
-        x = x.expand(len(parameters[0]), *x.shape[-2:])
-        kept, outputs = [], []
-        for own, *rest in _runs(x, *parameters):
-            hidden = _forward(own, rest[:layers], rest[layers:])
-            outputs.append(hidden.pop())
-            kept += hidden
-        ctx.save_for_backward(*kept, *parameters[:layers])
-        return outputs[0] if x.is_cuda else torch.stack(outputs)
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs (K, B, O)."""
+        raise NotImplementedError
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        layers, saved = ctx.layers, ctx.saved_tensors
-        weights, kept = saved[-layers:], saved[:-layers]
-        of_weights = [torch.empty_like(w) for w in weights]
-        of_biases = [w.new_empty(w.shape[0], 1, w.shape[2]) for w in weights]
-        of_inputs = []
-        for k, (d, *rest) in enumerate(_runs(gradients[0], *weights, *of_weights, *of_biases)):
-            hidden, factors, slots = kept[k * layers : (k + 1) * layers], rest[:layers], rest[layers:]
-            d = _backward(d, hidden, factors, slots[:layers], slots[layers:], ctx.precision)
-            if ctx.needs_input_grad[0]:
-                of_inputs.append(_product(d, factors[0].mT, precision=ctx.precision))
-        of_x = None
-        if of_inputs:
-            of_x = of_inputs[0] if gradients[0].is_cuda else torch.stack(of_inputs)
-            of_x = of_x.sum(0) if ctx.shared_input else of_x
-        return of_x, None, None, *of_weights, *of_biases
+    def backward(self, d: Tensor) -> None:
+        """Gradients for dL/dy (K, B, O) at the input of the last `forward`."""
+        raise NotImplementedError
 
 
-def _runs(*stacks: Tensor) -> list[tuple[Tensor, ...]]:
-    """Tensors (K, ...) as they are on a GPU, and member by member, without the first axis, on a CPU."""
-    return [stacks] if stacks[0].is_cuda else list(zip(*(stack.unbind(0) for stack in stacks), strict=True))
+def stacked(stack: StackedPerceptron, precision: Precision = "float32", trained: bool = True) -> Perceptrons:
+    """The networks of a stack; with `trained`, its gradients lie in place (`flatten_parameters`)."""
+    weights, biases = list(stack.weights), list(stack.biases)
+    if not weights[0].is_cuda:
+        return OneByOne([Backprop(member_layers(stack, k, trained), False, precision) for k in range(stack.members)])
+    return AtOnce(
+        [w.detach() for w in weights],
+        [b.detach() for b in biases],
+        [gradient_of(w) for w in weights] if trained else [],
+        [gradient_of(b) for b in biases] if trained else [],
+        False,
+        precision,
+    )
 
 
-def _forward(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> list[Tensor]:
-    """h_0 .. h_{L-1} and y."""
-    hidden = [x]
-    for i, (weight, bias) in enumerate(zip(weights, biases, strict=True), start=1):
-        hidden.append(_linear(hidden[-1], weight, bias, relu=i < len(weights)))
-    return hidden
+def single(network: nn.Sequential, precision: Precision = "float32") -> Perceptrons:
+    """One MLP as a stack of one."""
+    if not next(network.parameters()).is_cuda:
+        return OneByOne([Backprop.of(network, precision)])
+    linear = [module for module in network if isinstance(module, nn.Linear)]
+    return AtOnce(
+        [m.weight.detach().t()[None] for m in linear],
+        [m.bias.detach()[None, None] for m in linear],
+        [gradient_of(m.weight).t()[None] for m in linear],
+        [gradient_of(m.bias)[None, None] for m in linear],
+        has_tanh(network),
+        precision,
+    )
 
 
-def _backward(
-    d: Tensor,
-    hidden: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    of_weights: Sequence[Tensor],
-    of_biases: Sequence[Tensor],
-    precision: Precision,
-) -> Tensor:
-    """Fill the gradients from dL/dy; returns d_1, the gradient before the first layer's product."""
-    for i in range(len(weights) - 1, -1, -1):
-        torch.sum(d, dim=-2, keepdim=True, out=of_biases[i])
-        factor = d.bfloat16() if precision == "bfloat16" else d  # rounded once for both products
-        _product(hidden[i].mT, factor, precision, out=of_weights[i])
-        if i:
-            below = _product(factor, weights[i].mT, precision)
-            d = torch.ops.aten.threshold_backward.grad_input(below, hidden[i], 0.0, grad_input=below)
-    return d
+class OneByOne(Perceptrons):
+    """On a CPU."""
+
+    def __init__(self, members: Sequence[Backprop]) -> None:
+        self._members = list(members)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As in `Perceptrons`."""
+        if len(self._members) == 1:
+            return self._members[0].forward(x if x.dim() == 2 else x[0])[None]
+        inputs = [x] * len(self._members) if x.dim() == 2 else x.unbind(0)
+        return torch.stack([member.forward(own) for member, own in zip(self._members, inputs, strict=True)])
+
+    def backward(self, d: Tensor) -> None:
+        """As in `Perceptrons`."""
+        for member, own in zip(self._members, d.unbind(0), strict=True):
+            member.backward(own)
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
-    """x W + b, (..., B, O), through the ReLU if asked."""
-    if _onednn(x, weight):
-        fused: Tensor = _fused()(x, weight.mT, bias.flatten(), "relu" if relu else "none", [], "")
-        return fused
-    y = torch.addmm(bias, x, weight) if x.dim() == 2 else torch.baddbmm(bias, x, weight)
-    return torch.relu_(y) if relu else y
+class AtOnce(Perceptrons):
+    """On a GPU: weights (K, I, O), biases (K, 1, O) and their gradients, in place. Fit for a CUDA graph."""
 
+    def __init__(
+        self,
+        weights: Sequence[Tensor],
+        biases: Sequence[Tensor],
+        weight_gradients: Sequence[Tensor],
+        bias_gradients: Sequence[Tensor],
+        tanh: bool,
+        precision: Precision,
+    ) -> None:
+        self._weights, self._biases = list(weights), list(biases)
+        self._of_weights, self._of_biases = list(weight_gradients), list(bias_gradients)
+        self._tanh, self._rounds = tanh, precision == "bfloat16"
+        self._kept: list[Tensor] = []
 
-def _product(a: Tensor, b: Tensor, precision: Precision, out: Tensor | None = None) -> Tensor:
-    """a b in float32, (..., M, N) and (..., N, O), the factors in `precision`; into `out` if given."""
-    if precision == "bfloat16":
-        y = a.bfloat16() @ b.bfloat16()
-        return y.float() if out is None else out.copy_(y)
-    if _onednn(a, b):
-        y = _fused()(a, b.mT, None, "none", [], "")
-        return y if out is None else out.copy_(y)
-    return torch.matmul(a, b) if out is None else torch.matmul(a, b, out=out)
+    def forward(self, x: Tensor) -> Tensor:
+        """As in `Perceptrons`."""
+        y = x.expand(len(self._weights[0]), *x.shape[-2:])
+        self._kept = []
+        for weight, bias in zip(self._weights, self._biases, strict=True):
+            if self._kept:
+                y = torch.tanh(y) if self._tanh else torch.relu(y)
+            self._kept.append(y)
+            y = torch.baddbmm(bias, y, weight)
+        return y
 
-
-def _onednn(a: Tensor, b: Tensor) -> bool:
-    """Whether oneDNN multiplies these two faster than torch's default."""
-    wide = not a.is_cuda and a.dim() == 2 and a.dtype == torch.float32
-    return wide and min(*a.shape, b.shape[1]) >= _NARROW and _fused() is not None
-
-
-@cache
-def _fused() -> Any:
-    """oneDNN's x W^T + b with a pointwise function behind it; None where torch has none, or the CPU no AVX-512."""
-    known = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if not (known and "AVX512" in torch.backends.cpu.get_cpu_capability()):
-        return None
-    namespace = getattr(torch.ops, "mkldnn", None)
-    return getattr(namespace, "_linear_pointwise", None)
+    def backward(self, d: Tensor) -> None:
+        """As in `Perceptrons`."""
+        for i in range(len(self._weights) - 1, -1, -1):
+            h = self._kept[i]
+            torch.sum(d, dim=-2, keepdim=True, out=self._of_biases[i])
+            factor = d.bfloat16() if self._rounds else d
+            self._of_weights[i].copy_(torch.matmul(h.to(factor.dtype).mT, factor))
+            if i:
+                d = torch.matmul(factor, self._weights[i].to(factor.dtype).mT).float()
+                d = d * (1.0 - h.square()) if self._tanh else d * (h > 0.0)

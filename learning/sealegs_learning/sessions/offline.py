@@ -72,7 +72,7 @@ class OfflineSession:
         metrics, source = {}, self.transitions
         while self.learner.done < until:
             batch: Any = source.sample(self.batches, self.batch_size)  # of images too, where the policy sees them
-            metrics = self.learner.update(batch)
+            metrics = self.learner.update(batch, measured=self.done + 1 >= until)
         return {name: float(value) for name, value in metrics.items()}
 
     def tensors(self) -> dict[str, Tensor]:

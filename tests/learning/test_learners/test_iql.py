@@ -11,12 +11,15 @@ from sealegs_learning.learners.iql import (
     IQL,
     advantage_weight,
     critic_loss,
+    critic_slope,
     expectile_loss,
+    expectile_slope,
     td_target,
     weighted_likelihood_loss,
+    weighted_likelihood_slopes,
 )
 from sealegs_learning.learners.settings import IQLSettings
-from sealegs_learning.networks import Policy, StackedPerceptron
+from sealegs_learning.networks import Policy, StackedPerceptron, gaussian_log_prob
 from sealegs_learning.sessions.offline import make_learner
 from sealegs_learning.training.config import TrainConfig
 from sealegs_learning.transitions import build_transitions, standardised
@@ -50,6 +53,26 @@ def test_weights_and_policy_loss_by_hand():
     weight = advantage_weight(T([0.0, 1.0, 5.0, -1.0]), 3.0, 100.0)
     assert weight.tolist() == pytest.approx([1.0, math.exp(3.0), 100.0, math.exp(-3.0)], rel=1e-6)
     assert weighted_likelihood_loss(T([2.0, 0.5]), T([-1.0, -4.0])).item() == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("shape", [(6,), (3, 6)])
+def test_slopes_are_autograds(shape):
+    g = torch.Generator().manual_seed(0)
+    u, target, weight = (torch.randn(shape, generator=g) for _ in range(3))
+    q = torch.randn(2, *shape, generator=g).requires_grad_()
+    mean, action = (torch.randn(*shape, 2, generator=g) for _ in range(2))
+    log_std = torch.randn(*shape[:-1], 2, generator=g).requires_grad_()
+    u.requires_grad_()
+    mean.requires_grad_()
+    (found,) = torch.autograd.grad(expectile_loss(u, 0.7).sum(), u)
+    torch.testing.assert_close(expectile_slope(u, 0.7), found)
+    (found,) = torch.autograd.grad(critic_loss(q, target).sum(), q)
+    torch.testing.assert_close(critic_slope(q, target), found)
+    log_prob = gaussian_log_prob(mean, log_std, action)
+    slopes = torch.autograd.grad(weighted_likelihood_loss(weight, log_prob).sum(), (mean, log_std))
+    z = (action - mean) * torch.exp(-log_std)[..., None, :]
+    for ours, theirs in zip(weighted_likelihood_slopes(weight, z, log_std), slopes, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_the_schedule_is_a_half_cosine():
