@@ -55,11 +55,6 @@ def _several(config: TrainConfig, seeds: tuple[int, ...], jobs: int, together: b
     runs = [replace(config, seed=seed, out=config.out / f"seed{seed}") for seed in seeds]
     for one in runs:
         check_config(one)
-    if config.overwrite:
-        import shutil
-
-        for one in runs:
-            shutil.rmtree(one.out / "checkpoint", ignore_errors=True)
     if together:
         from sealegs.training.live import LiveTraining
         from sealegs.training.runs import total_of, unit_of

@@ -28,8 +28,8 @@ def unit_of(config: TrainConfig) -> str:
 
 
 def training_command(config: TrainConfig) -> tuple[str, ...]:
-    """The command line that starts the run or goes on with it."""
-    return ("train", *arguments_of(replace(config, overwrite=False, resume=True)))
+    """The command line that starts the run or goes on with it; with `overwrite` it starts anew."""
+    return ("train", *arguments_of(replace(config, resume=not config.overwrite)))
 
 
 def units_done(out: Path) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -66,16 +65,15 @@ class Sweep:
 
     def run(self, at_once: int) -> dict[str, str]:
         """Train and evaluate what is missing; the runs that failed, with the reason."""
-        settings = self.settings
-        if self.base.overwrite:
-            shutil.rmtree(self.base.out / "runs", ignore_errors=True)
-        jobs = [job for setting in settings for seed in self.seeds for job in self._job(setting, seed)]
+        jobs = [job for setting in self.settings for seed in self.seeds for job in self._job(setting, seed)]
         return run_with_bars(jobs, at_once) if jobs else {}
 
     def _job(self, setting: Setting, seed: int) -> Iterator[Job]:
         """What is left of a run, if anything is."""
-        config = self.config(setting, seed)
-        commands: list[tuple[str, ...]] = [] if is_finished(config) else [training_command(config)]
+        config, anew = self.config(setting, seed), self.base.overwrite
+        commands: list[tuple[str, ...]] = []
+        if anew or not is_finished(config):
+            commands.append(training_command(replace(config, overwrite=anew)))
         if commands or self.evaluation(setting, seed) is None:
             task = ("--task", config.task) if config.task else ()
             numbers = ("--episodes", str(self.episodes), "--seed", str(self.first_seed))

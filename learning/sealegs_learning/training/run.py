@@ -188,8 +188,9 @@ class Run:
         self.rows = [row for row in read_curve(self.curve) if row[self.session.unit] <= done] if done else []
         with replaced_file(self.curve) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
-        if not done:
+        if not done:  # the data were read and the session stands: what is overwritten may go
             shutil.rmtree(self.best, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _resume(self) -> None:
         """Load the state of `config.out`, if there is one, after checking that it is of the same run."""

@@ -86,6 +86,15 @@ def test_early_stop_needs_evaluations(data: object, tmp_path: Path) -> None:
         train(TrainConfig(tmp_path, stop_success=90.0, evaluate_every=10), dataset=data)
 
 
+def test_overwriting_starts_anew(data: object, tmp_path: Path) -> None:
+    config = TrainConfig(tmp_path, learner="bc", updates=5, hidden=(8, 8), evaluate_every=5, evaluate_episodes=1)
+    train(config, dataset=data)
+    short = replace(config, updates=2, overwrite=True, evaluate_every=0)
+    assert train(short, dataset=data).done == 2
+    assert load_checkpoint(tmp_path).update == 2
+    assert not (tmp_path / "best").exists()
+
+
 def test_a_folder_has_one_training_at_a_time(data: object, tmp_path: Path) -> None:
     with locked(tmp_path / "run"), pytest.raises(LearningError, match="another process works in"):
         train(TrainConfig(tmp_path / "run", learner="bc", updates=1), dataset=data)
@@ -114,6 +123,11 @@ def test_several_seeds_are_several_runs_and_are_evaluated_together(
     assert main(["train", *small, "--out", str(tmp_path / "runs"), "--seeds", "4", "4"]) == 2
     assert main(["train", *small, "--out", str(tmp_path / "runs"), "--seeds", "4", "5"]) == 2
     assert "already holds a training" in capsys.readouterr().err
+
+    elsewhere = ["--dataset", str(tmp_path / "nowhere"), *small[2:]]
+    assert main(["train", *elsewhere, "--out", str(tmp_path / "runs"), "--seeds", "4", "5", "--overwrite"]) == 2
+    kept = (tmp_path / "runs/seed5/checkpoint/weights.safetensors").read_bytes()
+    assert kept == weights[0]  # nothing is replaced before there is something to replace it with
 
     out = tmp_path / "e.json"
     numbers = ["--episodes", "3", "--json", str(out)]
