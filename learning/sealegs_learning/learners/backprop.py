@@ -15,11 +15,13 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sealegs_contract.errors import LearningError
 from sealegs_learning.networks import StackedPerceptron
 
+FloatArray = NDArray[np.float32]
 Precision = Literal["float32", "bfloat16"]
 """Of the factors of backward's products; their sums are float32, and so is all of forward: losses and advantages are
 exact, only gradients are rounded."""
@@ -38,11 +40,16 @@ class Layer(NamedTuple):
 
 
 class _Buffers(NamedTuple):
-    """For one batch size: layer outputs h_i (B, O_i), gradients d_i (B, I_i), and ones (B,)."""
+    """For one batch size: layer outputs h_i (B, O_i), gradients d_i (B, I_i), ones (B,), which layers are wide, and
+    for numpy's tanh the same memory as arrays, with some to spare."""
 
     outputs: list[Tensor]
     gradients: list[Tensor]
     ones: Tensor
+    wide: list[bool]
+    output_arrays: list[FloatArray]
+    gradient_arrays: list[FloatArray]
+    scratch: list[FloatArray]
 
 
 class Backprop:
@@ -53,7 +60,9 @@ class Backprop:
     """
 
     def __init__(self, layers: Sequence[Layer], tanh: bool = False, precision: Precision = "float32") -> None:
-        self._layers, self._tanh, self._rounds = list(layers), tanh, precision == "bfloat16"
+        self._layers, self._tanh = list(layers), tanh
+        self._onednn = _onednn()
+        self._product = _rounded_product if precision == "bfloat16" else _onednn_product if self._onednn else None
         self._buffers: dict[int, _Buffers] = {}
         self._input = torch.empty(0)
 
@@ -71,14 +80,18 @@ class Backprop:
     def forward(self, x: Tensor) -> Tensor:
         """(B, D) -> (B, O)."""
         self._input, h = x, x
-        outputs = self._for_batch(len(x)).outputs
+        buffers = self._for_batch(len(x))
+        outputs, wide, arrays = buffers.outputs, buffers.wide, buffers.output_arrays
         last = len(self._layers) - 1
         for i, layer in enumerate(self._layers):
-            h = outputs[i] = _linear(h, layer, outputs[i])
+            if wide[i] and self._onednn:
+                h = outputs[i] = self._onednn(h, layer.weight, layer.bias, "none", [], "")
+                arrays[i] = h.numpy()
+            else:
+                h = torch.addmm(layer.bias, h, layer.transposed, out=outputs[i])
             if i < last:
                 if self._tanh:
-                    array = h.numpy()
-                    np.tanh(array, out=array)
+                    np.tanh(arrays[i], out=arrays[i])
                 else:
                     h.relu_()
         return h
@@ -87,28 +100,39 @@ class Backprop:
         """Parameter gradients for dL/dy (B, O) at the input of the last `forward`."""
         buffers, d = self._for_batch(len(gradient)), gradient
         for i in range(len(self._layers) - 1, -1, -1):
-            layer, h = self._layers[i], buffers.outputs[i - 1] if i else self._input
-            torch.mv(d.t(), buffers.ones, out=layer.bias_gradient)
-            _product(d.t(), h, layer.weight_gradient, self._rounds)
+            layer, d_t = self._layers[i], d.t()
+            h = buffers.outputs[i - 1] if i else self._input
+            product = self._product if self._product and buffers.wide[i] else _plain_product
+            torch.mv(d_t, buffers.ones, out=layer.bias_gradient)
+            product(d_t, h, layer.weight_gradient)
             if i:
-                d = _product(d, layer.weight, buffers.gradients[i], self._rounds)
-                self._through_activation(d, h)
+                d = product(d, layer.weight, buffers.gradients[i])
+                self._through_activation(buffers, i)
 
-    def _through_activation(self, d: Tensor, h: Tensor) -> None:
-        """d <- d f'(z) in place: 1 - h^2 for tanh, 1(h > 0) for ReLU."""
+    def _through_activation(self, buffers: _Buffers, i: int) -> None:
+        """d <- d f'(z) in place, below layer i: 1 - h^2 for tanh, 1(h > 0) for ReLU."""
         if self._tanh:
-            of_h, array = h.numpy(), d.numpy()
-            np.multiply(array, 1.0 - of_h * of_h, out=array)
+            d, h, slope = buffers.gradient_arrays[i], buffers.output_arrays[i - 1], buffers.scratch[i]
+            np.multiply(h, h, out=slope)
+            np.subtract(1.0, slope, out=slope)
+            np.multiply(d, slope, out=d)
         else:
-            torch.ops.aten.threshold_backward.grad_input(d, h, 0.0, grad_input=d)
+            below, kept = buffers.gradients[i], buffers.outputs[i - 1]
+            torch.ops.aten.threshold_backward.grad_input(below, kept, 0.0, grad_input=below)
 
     def _for_batch(self, size: int) -> _Buffers:
         found = self._buffers.get(size)
         if found is None:
+            outputs = [torch.empty(size, layer.weight.shape[0]) for layer in self._layers]
+            gradients = [torch.empty(size, layer.weight.shape[1]) for layer in self._layers]
             found = self._buffers[size] = _Buffers(
-                [torch.empty(size, layer.weight.shape[0]) for layer in self._layers],
-                [torch.empty(size, layer.weight.shape[1]) for layer in self._layers],
+                outputs,
+                gradients,
                 torch.ones(size),
+                [min(size, *layer.weight.shape) >= _NARROW for layer in self._layers],
+                [output.numpy() for output in outputs],
+                [gradient.numpy() for gradient in gradients],
+                [np.empty_like(gradient.numpy()) for gradient in gradients],
             )
         return found
 
@@ -140,29 +164,25 @@ def gradient_of(parameter: Tensor) -> Tensor:
     return parameter.grad
 
 
-def _linear(x: Tensor, layer: Layer, out: Tensor) -> Tensor:
-    """x W^T + b, (B, O)."""
-    if min(*x.shape, len(layer.weight)) >= _NARROW and _onednn() is not None:
-        y: Tensor = _onednn()(x, layer.weight, layer.bias, "none", [], "")
-        return y
-    return torch.addmm(layer.bias, x, layer.transposed, out=out)
-
-
-def _product(a: Tensor, b: Tensor, out: Tensor, rounds: bool) -> Tensor:
-    """a b into `out`, which is returned. With `rounds` oneDNN rounds both factors to bfloat16, where the CPU has it."""
-    if min(*a.shape, *b.shape) < _NARROW:
-        return torch.mm(a, b, out=out)
-    if rounds:
-        switch: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-        before = switch.fp32_precision
-        switch.fp32_precision = "bf16"
-        try:
-            return torch.mm(a, b, out=out)
-        finally:
-            switch.fp32_precision = before
-    if _onednn() is not None:
-        return out.copy_(_onednn()(a, b.t(), None, "none", [], ""))
+def _plain_product(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+    """a b into `out`, which is returned."""
     return torch.mm(a, b, out=out)
+
+
+def _onednn_product(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+    """The same by oneDNN."""
+    return out.copy_(_onednn()(a, b.t(), None, "none", [], ""))
+
+
+def _rounded_product(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+    """The same of factors rounded to bfloat16 inside oneDNN's product, where the CPU has it; elsewhere exact."""
+    switch: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = switch.fp32_precision
+    switch.fp32_precision = "bf16"
+    try:
+        return torch.mm(a, b, out=out)
+    finally:
+        switch.fp32_precision = before
 
 
 @cache
