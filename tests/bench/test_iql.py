@@ -171,7 +171,6 @@ def test_claims_are_computed_from_the_rows():
     score = {
         "sealegs": 80.0,
         "sealegs bfloat16": 79.0,
-        "eager": 81.0,
         "d3rlpy": 70.0,
         "constant reward": 20.0,
         "bc": 95.0,
@@ -194,7 +193,7 @@ def test_claims_are_computed_from_the_rows():
         else:
             row |= {"normalised": score[cell.arm] + cell.seed, "return": 0.0}
         rows.append(row)
-    assert len(rows) == 1 + 6 * 3 + 1
+    assert len(rows) == 1 + 5 * 3 + 1
     summary = summarise(rows, options)
     claims = {claim.claim: claim for claim in summary.claims}
     assert claims["normalised return: sealegs minus d3rlpy, paired"].value == pytest.approx(10.0)

@@ -116,12 +116,11 @@ def _normalised(rows: Sequence[Row], arm: str, task: str | None = None) -> list[
 
 def _return_claims(learned: Sequence[Row]) -> list[Claim]:
     """Differences are paired by dataset and seed."""
-    from sealegs.bench.iql_arms import BC_ARM, BFLOAT16, CONSTANT, D3RLPY, EAGER, SEALEGS
+    from sealegs.bench.iql_arms import BC_ARM, BFLOAT16, CONSTANT, D3RLPY, SEALEGS
 
     claims = []
     for arm, other, target in (
         (SEALEGS, D3RLPY, f"low > -{MARGIN:g}"),
-        (SEALEGS, EAGER, f"low > -{MARGIN:g}"),
         (BFLOAT16, SEALEGS, f"low > -{MARGIN:g}"),
         (SEALEGS, CONSTANT, "low > 0"),
         (SEALEGS, BC_ARM, "low > 0"),
