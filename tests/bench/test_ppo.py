@@ -70,6 +70,13 @@ def test_claims_by_hand() -> None:
     ]  # fmt: skip
 
 
+def test_the_large_minibatch_alone_is_a_comparison_of_speed() -> None:
+    rows = [row(arm, ppo.LARGE_TASK, 0, 1.0, seconds) for arm, seconds in ((ppo.OURS, 1.0), (ppo.PEER, 3.5))]
+    summary = ppo.summarise(rows, FULL)
+    assert [claim.value for claim in summary.claims] == pytest.approx([3.5, 3.5])
+    assert set(summary.plots) == {"speed"}
+
+
 def test_our_side_runs(tmp_path: Path) -> None:
     settings = {**ppo.SHARED, "env": "Hopper-v5", "steps": 1024, "horizon": 64, "hidden": [8, 8]}
     told: list[tuple[int, int]] = []

@@ -157,16 +157,17 @@ def summarise(rows: Sequence[Row], options: BenchOptions) -> Summary:
 
 
 def _comparison(task: str, arms: Mapping[str, Sequence[Row]]) -> list[Claim]:
-    """Claims about one task. Equal or better return: the interval of the difference over the seeds reaches 0."""
+    """Claims about one task. That updates are equal is shown number for number in the tests; over few seeds returns
+    vary so much that ours can only be shown not to be worse beyond doubt."""
     ours, peer = arms[OURS], arms[PEER]
     claims = []
     if task != LARGE_TASK:
         pairs = (("final return", _final(ours), _final(peer)), ("mean return while learning", _area(ours), _area(peer)))
         for name, a, b in pairs:
             gains = (np.array(a) - np.array(b)) / abs(float(np.mean(b)))
-            title = f"{task}: {name}, ours minus stable-baselines3's, share of the latter"
+            title = f"{task}: {name}, ours less stable-baselines3's over the latter; not worse beyond doubt"
             claims.append(Claim(title, float(gains.mean()), "high >= 0", _over_seeds(gains)))
-    target = ">= 3" if task.startswith("HalfCheetah") else "> 1"
+    target = ">= 3"
     for unit, speed in (("second", _speed), ("CPU second", _speed_of_cpu)):
         ratios = [speed(a) / speed(b) for a, b in zip(ours, peer, strict=True)]
         title = f"{task}: environment steps a {unit}, ours / stable-baselines3's"
@@ -217,6 +218,8 @@ def _table(groups: Mapping[str, Mapping[str, Sequence[Row]]]) -> Table:
 
 def _plots(groups: Mapping[str, Mapping[str, Sequence[Row]]]) -> dict[str, Figure]:
     curves = {task: arms for task, arms in groups.items() if task != LARGE_TASK}
+    if not curves:
+        return _speed_plot(groups)
     figure, panels = plots.panels(columns=len(curves))
     shades = plots.colours((OURS, PEER, ADAPTIVE, TWO_THREADS))
     for axes, (task, arms) in zip(panels, curves.items(), strict=True):
@@ -227,6 +230,10 @@ def _plots(groups: Mapping[str, Mapping[str, Sequence[Row]]]) -> dict[str, Figur
             plots.curve(axes, x, ys, arm, shades[arm])
         axes.set(title=task, xlabel="environment steps", ylabel="episode return")
         axes.legend()
+    return {"learning": figure} | _speed_plot(groups)
+
+
+def _speed_plot(groups: Mapping[str, Mapping[str, Sequence[Row]]]) -> dict[str, Figure]:
     speeds = {
         f"{arm}, {task}": float(np.mean([_speed(row) for row in rows]))
         for task, arms in groups.items()
@@ -238,7 +245,7 @@ def _plots(groups: Mapping[str, Mapping[str, Sequence[Row]]]) -> dict[str, Figur
         axes, speeds, colour={name: tints[PEER if name.startswith(PEER) else OURS] for name in speeds}, unit="/s"
     )
     axes.set(title="environment steps a second, whole training", xlabel="steps/s")
-    return {"learning": figure, "speed": bars}
+    return {"speed": bars}
 
 
 def _on_grid(rows: Sequence[Row]) -> tuple[Any, Any]:

@@ -34,7 +34,7 @@ from sealegs_learning.learners.settings import PPOSettings
 from sealegs_learning.networks import LOG_STD_MAX, LOG_STD_MIN, GaussianActor, perceptron
 
 FloatArray = NDArray[np.float32]
-MEASURED = 8  # figures cost a fifth of a step and are as good from every eighth
+MEASURED = 8  # losses cost a tenth of a step and are as good from every eighth, and the last
 ADAM_EPSILON = 1e-5  # as PPO's first implementation has it, and stable-baselines3
 
 
@@ -127,23 +127,36 @@ class PPO(Trainable):
         )
 
     def fit(self, samples: Samples) -> dict[str, float]:
-        """The epochs of minibatches over `samples`; means over every eighth step, but the KL of the last epoch."""
-        epochs = []
-        for _ in range(self.settings.epochs):
-            found = [self._step(batch, i % MEASURED == 0) for i, batch in enumerate(self._minibatches(samples))]
-            epochs.append(np.mean([row for row in found if row is not None], axis=0))
-            self._adapt_rate(float(epochs[-1][2]))
+        """The epochs of minibatches over `samples`; losses are means over some of the steps, KL and clip fraction of
+        all samples after the last.
+        """
+        losses: list[tuple[float, float]] = []
+        last = -(-len(samples.action) // self.batch_size) - 1
+        for epoch in range(1, self.settings.epochs + 1):
+            for i, batch in enumerate(self._minibatches(samples)):
+                found = self._step(batch, i == last or i % MEASURED == MEASURED - 1)
+                losses += [found] if found else []
+            if self.settings.target_kl > 0.0 or epoch == self.settings.epochs:
+                kl, clip_fraction = self._moved(samples)
+                self._adapt_rate(kl)
         self.done += 1
-        policy_loss, found_value_loss, _, clip_fraction = map(float, np.mean(epochs, axis=0))
+        policy_loss, found_value_loss = map(float, np.mean(losses, axis=0))
         return {
             "policy_loss": policy_loss,
             "value_loss": found_value_loss,
-            "kl": float(epochs[-1][2]),
+            "kl": kl,
             "clip_fraction": clip_fraction,
             "entropy": entropy(self.log_std),
             "explained_variance": explained_variance(samples.value, samples.target),
             "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
         }
+
+    def _moved(self, samples: Samples) -> tuple[float, float]:
+        """How far the policy is from the one that acted: KL, and the share of ratios outside the clip range."""
+        log_std = self.log_std
+        z = (samples.action - self.mean_action(torch.from_numpy(samples.observation))) * np.exp(-log_std)
+        log_ratio = log_prob_of(z, log_std) - samples.log_prob
+        return approximate_kl(log_ratio), float((np.abs(np.expm1(log_ratio)) > self.settings.clip).mean())
 
     def _adapt_rate(self, kl: float) -> None:
         """With `target_kl`, an epoch's KL sets the next one's rate; a critic with a rate of its own keeps it."""
@@ -161,8 +174,8 @@ class PPO(Trainable):
             cut = slice(start, start + self.batch_size)
             yield _Minibatch(observation[cut], *(array[cut] for array in rest))
 
-    def _step(self, batch: _Minibatch, measured: bool) -> tuple[float, float, float, float] | None:
-        """One gradient step; if `measured`, L_pi, L_V, KL and the share of clipped ratios before it."""
+    def _step(self, batch: _Minibatch, measured: bool) -> tuple[float, float] | None:
+        """One gradient step; if `measured`, L_pi and L_V before it."""
         c, log_std = self.settings, self.log_std
         advantage = normalised(batch.advantage) if c.normalise_advantages else batch.advantage
         precision = np.exp(-log_std)
@@ -190,8 +203,6 @@ class PPO(Trainable):
         return (
             clipped_surrogate(ratio, advantage, c.clip),
             value_loss(value, batch.value, batch.target, c.value_clip),
-            approximate_kl(log_ratio),
-            float((np.abs(ratio - 1.0) > c.clip).mean()),
         )
 
     def _clip_gradients(self) -> None:

@@ -75,12 +75,14 @@ def test_an_update_is_stable_baselines3s() -> None:
     figures, logged = learner.update(rollout), RECORDED["logged"]
     assert figures["policy_loss"] == pytest.approx(logged["policy_gradient_loss"], abs=2e-6)
     assert figures["value_loss"] == pytest.approx(logged["value_loss"], rel=2e-6)
-    assert figures["kl"] == pytest.approx(logged["approx_kl"], abs=2e-6)
-    assert figures["clip_fraction"] == pytest.approx(logged["clip_fraction"])
     assert figures["explained_variance"] == pytest.approx(logged["explained_variance"], abs=1e-5)
     after = learner.networks.state_dict()
     for name, expected in sb3_weights("after").items():
         assert torch.allclose(after[name], expected, atol=2e-6), name
+    # KL and clip fraction are of the whole rollout after the update, here by autograd's networks.
+    log_ratio = actor.log_prob(*map(torch.from_numpy, samples[:2])).detach().numpy() - samples.log_prob
+    assert figures["kl"] == pytest.approx(float((np.exp(log_ratio) - 1.0 - log_ratio).mean()), abs=2e-6)
+    assert figures["clip_fraction"] == pytest.approx(float((np.abs(np.exp(log_ratio) - 1.0) > s["clip"]).mean()))
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
@@ -151,3 +153,15 @@ def test_kl_sets_the_rate_of_both_networks_unless_the_critic_has_its_own() -> No
         learner.fit(learner.samples(sb3_rollout()))
         rates = [group["lr"] for group in learner.optimizer.param_groups]
         assert rates == pytest.approx([1e-3 / 1.5**3, *([own] if own else [])])  # one group of both, or two
+
+
+def test_the_rate_follows_the_kl_from_the_first_epoch() -> None:
+    """Eight minibatches in one epoch: before its first step a policy has not moved, after the last it has."""
+    for target, expected in ((1e-7, 1e-2 / 1.5), (1e3, 1e-2)):  # 1e-2 is the bound above
+        settings = PPOSettings(epochs=1, target_kl=target)
+        rollout = sb3_rollout()
+        batch = len(rollout.action) // 8
+        learner = PPO(make_actor(3, 2, (8, 8)), settings, 1e-2, batch, torch.Generator().manual_seed(0))
+        figures = learner.fit(learner.samples(rollout))
+        assert figures["kl"] > 2e-7
+        assert figures["learning_rate"] == pytest.approx(expected)
