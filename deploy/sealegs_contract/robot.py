@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -153,6 +153,18 @@ class RobotProfile(FrozenModel):
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys, no spaces and full-precision floats; NaN is refused."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def differences(a: Any, b: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Dotted paths at which two plain trees differ, with both values; None where one has nothing."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in sorted(a.keys() | b.keys()):
+            yield from differences(a.get(key), b.get(key), f"{path}.{key}" if path else str(key))
+    elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        for index, pair in enumerate(zip(a, b, strict=True)):
+            yield from differences(*pair, f"{path}.{index}")
+    elif a != b:
+        yield path, a, b
 
 
 def shipped_robots() -> dict[str, Path]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from sealegs_contract.errors import BundleError, available
-from sealegs_contract.robot import Finite, FrozenModel, Name, Positive, RobotProfile
+from sealegs_contract.robot import Finite, FrozenModel, Name, Positive, RobotProfile, differences
 from sealegs_contract.spec import FIELD_UNITS, ActionSpec, ObservationSpec
 from sealegs_contract.temporal import TemporalSpec
 
@@ -205,7 +205,8 @@ def check_fits(manifest: Manifest, robot: RobotProfile) -> None:
         raise BundleError(f"bundle {manifest.name} has units {dict(manifest.units)}, expected {expected}")
     _check_streams(manifest, robot)
     if manifest.profile_digest != robot.digest:
-        changes = list(differences(manifest.robot.model_dump(mode="json"), robot.model_dump(mode="json")))
+        found = differences(manifest.robot.model_dump(mode="json"), robot.model_dump(mode="json"))
+        changes = [f"{path} is {theirs!r} in the bundle, {ours!r} here" for path, theirs, ours in found]
         listed = "; ".join(changes[:3]) + (f"; {len(changes) - 3} more" if len(changes) > 3 else "")
         raise BundleError(
             f"bundle {manifest.name} was made for another profile of robot {manifest.robot.name} "
@@ -233,15 +234,3 @@ def _check_streams(manifest: Manifest, robot: RobotProfile) -> None:
                 f"does not publish; joints: {', '.join(robot.joint_names)}; "
                 f"objects: {', '.join(robot.objects) or 'none'}"
             )
-
-
-def differences(bundle: Any, local: Any, path: str = "") -> Iterator[str]:
-    """Dotted paths at which two plain trees differ, with both values."""
-    if isinstance(bundle, dict) and isinstance(local, dict):
-        for key in sorted(bundle.keys() | local.keys()):
-            yield from differences(bundle.get(key), local.get(key), f"{path}.{key}" if path else key)
-    elif isinstance(bundle, list) and isinstance(local, list) and len(bundle) == len(local):
-        for index, (a, b) in enumerate(zip(bundle, local, strict=True)):
-            yield from differences(a, b, f"{path}.{index}")
-    elif bundle != local:
-        yield f"{path} is {bundle!r} in the bundle, {local!r} here"

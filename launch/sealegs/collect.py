@@ -105,12 +105,14 @@ def collect(config: CollectConfig, progress: Progress | None = None) -> CollectR
     # Imported before any child starts: the ROS wheels re-execute Python once to set its library path.
     importlib.import_module("sealegs_ros.conversions")
     from sealegs_sim.policies import make_policy
+    from sealegs_sim.randomize import ranges_of
 
     for name, number in (("episodes", config.episodes), ("jobs", config.jobs), ("steps", config.steps)):
         if number is not None and number < 1:
             raise SpecError(f"{name} must be at least 1, got {number}")
     robot = load_robot(config.robot)
     recorded_cameras(config, robot)
+    ranges_of(robot)  # nothing is drawn here; what is wrong with them comes out before anything is written
     make_policy(config.policy, config.task, robot)
     config.out.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(config.out / PARTIAL, ignore_errors=True)

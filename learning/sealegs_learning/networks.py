@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import layer_norm
 
 from sealegs_contract.robot import RobotProfile
 from sealegs_contract.spec import ActionSpec, ObservationSpec
@@ -50,11 +51,16 @@ def perceptron(
 
 
 class StackedPerceptron(nn.Module):
-    """K MLPs of one shape. Input (B, D) shared by all or (K, B, D) one each; output (K, B, O)."""
+    """K MLPs of one shape. Input (B, D) shared by all or (K, B, D) one each; output (K, B, O).
 
-    def __init__(self, members: int, sizes: tuple[int, ...], generator: torch.Generator) -> None:
+    `layer_norm` normalises every hidden layer before its ReLU, without a scale or shift of its own.
+    """
+
+    def __init__(
+        self, members: int, sizes: tuple[int, ...], generator: torch.Generator, layer_norm: bool = False
+    ) -> None:
         super().__init__()
-        self.members = members
+        self.members, self.layer_norm = members, layer_norm
         shapes = list(pairwise(sizes))
         self.weights = nn.ParameterList(
             nn.Parameter(orthogonal_(torch.empty(members, *shape), math.sqrt(2.0), generator)) for shape in shapes
@@ -67,7 +73,8 @@ class StackedPerceptron(nn.Module):
         last = len(self.weights) - 1
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = torch.baddbmm(bias, x, weight)
-            x = x if i == last else torch.relu(x)
+            if i < last:
+                x = torch.relu(layer_norm(x, x.shape[-1:]) if self.layer_norm else x)
         return x
 
 
@@ -91,6 +98,10 @@ class Normalizer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalised `x` (..., D)."""
         return (x - self.mean) / self.std
+
+    def inverse(self, normalised: Tensor) -> Tensor:
+        """What `normalised` (..., D) was."""
+        return normalised * self.std + self.mean
 
     def set(self, mean: Tensor, std: Tensor) -> None:
         """New statistics (D,), in place: all that shares this normaliser follows."""

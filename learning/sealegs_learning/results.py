@@ -33,13 +33,15 @@ def target_holds(value: float | None, interval: Interval | None, target: str) ->
 
     A value that is unknown (None) or not a number holds nothing. LearningError on any other target.
     """
-    value = math.nan if value is None else value
+    unknown, value = value is None, math.nan if value is None else value
     if found := _RANGE.fullmatch(target):
         return float(found[1]) <= value <= float(found[2])
     found = _COMPARISON.fullmatch(target)
     if not found:
         raise LearningError(f"target {target!r} is not understood; examples: '>= 0.9', 'low > 0', 'in [0.2, 0.5]'")
     if found[1] and interval is None:
+        if unknown:
+            return False
         raise LearningError(f"target {target!r} speaks of an interval, but the claim has none")
     subject = value if not found[1] or interval is None else getattr(interval, found[1])
     limit = float(found[3])

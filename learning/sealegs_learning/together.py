@@ -15,7 +15,9 @@ from sealegs_learning.learners.iql import IQL
 from sealegs_learning.learners.iql_many import ManyIQL
 from sealegs_learning.networks import GaussianActor
 from sealegs_learning.sessions.offline import OfflineSession, TrainingData, offline_session
+from sealegs_learning.train import data_of
 from sealegs_learning.training.config import TrainConfig, check_config, is_online
+from sealegs_learning.training.origin import origin_of
 from sealegs_learning.training.run import Progress, Run, TrainReport
 from sealegs_learning.transitions import Transitions
 
@@ -31,12 +33,14 @@ def train_together(
     torch.set_num_threads(1)
     for config in configs:
         _check(config, configs[0])
-    sessions = [offline_session(config, dataset) for config in configs]
+    data = data_of(configs[0], dataset)
+    origin = origin_of(configs[0], data)
+    sessions = [offline_session(config, data) for config in configs]
     batched = _Batched(sessions, configs[0].batch_size)
     reports = []
     for k, config in enumerate(configs):
         member = _Member(batched, k, sessions[k].about)
-        run = Run(replace(config, checkpoint_every=config.updates), member, progress if k == 0 else None)
+        run = Run(replace(config, checkpoint_every=config.updates), member, progress if k == 0 else None, origin)
         reports.append(run.go())
     return reports
 

@@ -20,6 +20,7 @@ from sealegs_contract.robot import RobotProfile
 
 FloatArray = NDArray[np.float64]
 Range = tuple[float, float]
+KEY = "randomization"
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ DEFAULT_RANGES: dict[str, Range] = {
 
 def ranges_of(robot: RobotProfile) -> dict[str, Range]:
     """The profile's ranges, or the defaults where it names none. SimulationError on an unknown knob or a bad range."""
-    given: Any = robot.backend.parameters.get("randomization")
+    given: Any = robot.backend.parameters.get(KEY)
+    if misspelt := [name for name in robot.backend.parameters if name.lower().startswith("randomi") and name != KEY]:
+        raise SimulationError(f"robot {robot.name}: backend parameter {misspelt[0]!r} is unknown; did you mean {KEY}?")
     if given is None:
         return dict(DEFAULT_RANGES)
     if not isinstance(given, Mapping):

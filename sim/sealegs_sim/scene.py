@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sealegs_contract.errors import SimulationError, available
 from sealegs_contract.robot import RobotProfile, load_robot
 from sealegs_contract.spec import ActionSpec, ObservationSpec
+from sealegs_sim.randomize import ranges_of
 from sealegs_sim.tasks import Task, get_task
 
 IntArray = NDArray[np.intp]
@@ -85,6 +86,7 @@ def build_scene(task: str | Task, robot: str | RobotProfile = "so101") -> Scene:
             f"robot {profile.name} names the model {profile.mjcf!r}, which the simulator does not have; "
             f"{available(SHIPPED_MODELS)}"
         )
+    ranges_of(profile)  # a misspelt knob is an error wherever the profile is simulated, not at its first use
     path = Path(str(resources.files("sealegs_sim"))) / "assets" / f"{task.name}.xml"
     try:
         model = mujoco.MjModel.from_xml_path(str(path))

@@ -29,8 +29,8 @@ class BatchEnv(BatchedEnv):
     """`num_envs` independent copies of SealegsEnv(task, robot), stepped together on `threads` threads.
 
     Env i, reset with seed s, gives exactly the observations and rewards that SealegsEnv gives after reset(seed=s) under
-    the same actions, unless `randomise` draws every episode's robot from its profile's ranges (see `randomize`). Seeds
-    and autoreset: see BatchedEnv.
+    the same actions, unless `randomise` draws every episode's robot from its profile's ranges (see `randomize`), which
+    are then `ranges`. Seeds and autoreset: see BatchedEnv.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class BatchEnv(BatchedEnv):
         self.control = JointControl(self.robot, self.scene.action_spec, num_envs)
         self._mocap_pos, self._mocap_quat = (self._batch.bind(name) for name in ("mocap_pos", "mocap_quat"))
         self._site_xpos = self._batch.bind("site_xpos")
-        ranges = ranges_of(self.robot) if randomise else {}
-        self._randomizer = Randomizer(self._batch, self.scene.model, ranges) if ranges else None
+        self.ranges = ranges_of(self.robot) if randomise else {}
+        self._randomizer = Randomizer(self._batch, self.scene.model, self.ranges) if self.ranges else None
         self._run = np.zeros(num_envs, dtype=np.int64)
         self._success = np.zeros(num_envs, dtype=bool)
         self.single_observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (self._spec.size,), np.float32)

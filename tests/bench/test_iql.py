@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sealegs.bench import find_bench
-from sealegs.bench.iql import DATA, SPEED, cells, summarise
+from sealegs.bench.iql import DATA, SPEED, _return_claims, _tables, cells, summarise
 from sealegs.bench.iql_arms import ARMS, SEALEGS, SETTINGS, d3rlpy_request, make_learner, new_actor, read_actor, train
 from sealegs.bench.iql_data import Logs, acting, joined, make_data, normalised, roll_out
 from sealegs.bench.iql_speed import _asked
@@ -196,9 +196,9 @@ def test_claims_are_computed_from_the_rows():
     assert len(rows) == 1 + 5 * 3 + 1
     summary = summarise(rows, options)
     claims = {claim.claim: claim for claim in summary.claims}
-    assert claims["normalised return: sealegs minus d3rlpy, paired"].value == pytest.approx(10.0)
-    assert claims["normalised return: sealegs minus d3rlpy, paired"].holds
-    assert not claims["normalised return: sealegs minus bc, paired"].holds
+    assert claims["normalised return: sealegs minus d3rlpy, paired by seed"].value == pytest.approx(10.0)
+    assert claims["normalised return: sealegs minus d3rlpy, paired by seed"].holds
+    assert not claims["normalised return: sealegs minus bc, paired by seed"].holds
     ratio = claims["updates per second, sealegs / eager, on cpu, one thread"]
     assert ratio.value == pytest.approx(np.sqrt(2.0 * 2.1))
     assert ratio.holds
@@ -206,6 +206,26 @@ def test_claims_are_computed_from_the_rows():
     assert ratio.value == pytest.approx(np.sqrt(2.0 * 1.5))
     assert ratio.target == ">= 1.5"
     assert set(summary.plots) == {"iql"}
+
+
+def test_datasets_are_no_trials_of_their_own():
+    """Three seeds that differ by -6, 0, 6 on one dataset and by 20 on another: s = 3 of means 7, 10, 13."""
+    options = BenchOptions(tasks=("Hopper-v5/replay", "Walker2d-v5/medium"))
+    rows = []
+    for cell in cells(options):
+        row = {"arm": cell.arm, "task": cell.task, "seed": cell.seed}
+        ours = {"Hopper-v5/replay": 6.0 * (cell.seed - 1), "Walker2d-v5/medium": 20.0}.get(cell.task, 0.0)
+        kinds = {k: {"rows": 1, "episodes": 1, "return": 0.0} for k in ("medium", "replay", "medium-expert")}
+        row |= {"random": 0.0, "expert": 1.0, **kinds} if cell.arm == DATA else {}
+        row |= {"updates_per_second": {}} if cell.arm == SPEED else {}
+        row |= {"normalised": ours if cell.arm == SEALEGS else 0.0} if cell.arm in ARMS else {}
+        rows.append(row)
+    learned = [row for row in rows if row["arm"] in ARMS]
+    claim = _return_claims(learned)[0]
+    half = 4.302653 * 3.0 / 3**0.5  # t_2(.975) s / sqrt(3)
+    assert (claim.value, *claim.interval) == pytest.approx((10.0, 10.0 - half, 10.0 + half), abs=1e-5)
+    by_task = {line[2]: line[3] for line in _tables(rows, learned, {}, (), ())[1].rows if line[1] == "d3rlpy"}
+    assert by_task == pytest.approx({"Hopper-v5/replay": 0.0, "Walker2d-v5/medium": 20.0, "mean of tasks": 10.0})
 
 
 def test_a_timed_peer_computes_only_when_asked_and_says_when_it_ended(tmp_path):

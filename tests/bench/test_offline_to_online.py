@@ -6,6 +6,7 @@ import pytest
 from sealegs.bench import find_bench, finetune, fqe
 from sealegs.bench.options import BenchOptions
 
+ARMS = finetune.ARMS
 NAMES = [f"policy {i}" for i in range(12)]
 
 
@@ -19,7 +20,7 @@ def fqe_rows(estimate):
         rows.append({**base, "arm": fqe.TRUTH, "values": truth, "success": nothing, "agreement": nothing})
         values = dict(zip(NAMES, estimate, strict=True))
         intervals = {name: [value - 1.0, value + 1.0] for name, value in values.items()}
-        rows.append({**base, "arm": fqe.FQE, "values": values, "intervals": intervals, "logs": 6.5})
+        rows.append({**base, "arm": fqe.FQE, "values": values, "intervals": intervals, "logs": 6.5, "plain": nothing})
         rows.append({**base, "arm": fqe.CONSTANT, "values": nothing, "intervals": intervals, "logs": 0.0})
     return rows
 
@@ -28,10 +29,13 @@ def claims_of(summary):
     return {claim.claim: claim for claim in summary.claims}
 
 
-def test_fqe_bench_on_a_perfect_and_on_a_reversed_order():
+def test_fqe_bench_on_a_perfect_and_on_a_reversed_order(monkeypatch):
+    monkeypatch.setattr(fqe, "RESAMPLES", 200)
     perfect = claims_of(fqe.summarise(fqe_rows([v + 0.5 for v in range(1, 13)]), BenchOptions()))
     rho = perfect["Spearman rank correlation of FQE with simulation, mean over seeds"]
     assert rho.value == pytest.approx(1.0)
+    # The other scores have no order at all, which counts as a correlation of 0.
+    assert perfect["Spearman of FQE less that of agreement with the logs, paired"].value == pytest.approx(1.0)
     assert all(claim.holds for claim in perfect.values())
     # FQE is off by 0.5 everywhere; predicting 6.5 for all is off by 3 on average.
     assert perfect["FQE's mean error over that of predicting the logs' value for all"].value == pytest.approx(0.5 / 3)
@@ -71,6 +75,16 @@ def test_finetune_bench_states_differences_over_seeds():
     assert same.value == pytest.approx(0.0)
     assert not same.holds
     assert "3 of 5" in " ".join(summary.notes)
+    lines = {line.get_label(): line.get_xdata() for line in summary.plots["curves"].axes[0].get_lines()}
+    assert {arm: line[0] for arm, line in lines.items()} == {arm: 0 if first else 1 for arm, first in ARMS.items()}
+
+
+def test_one_seed_leaves_the_differences_of_finetuning_open():
+    gains = dict(zip(ARMS, (0.1, 0.3, 0.5, 0.5, 0.5), strict=True))
+    rows = [row for row in finetune_rows(gains) if row["seed"] == 0]
+    claims = finetune.summarise(rows, BenchOptions()).claims
+    assert all((c.value, c.interval, c.target, c.holds) == (None, None, "low > 0", False) for c in claims)
+    assert "one seed has no interval; its own: +0.500" in claims[2].claim
 
 
 @pytest.mark.parametrize("name", ["fqe", "finetune"])

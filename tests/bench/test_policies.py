@@ -16,33 +16,56 @@ from sealegs.bench.runner import run_bench
 
 def test_every_arm_has_the_same_logs_updates_and_starts() -> None:
     cells = find_bench("policies").cells(BenchOptions())
-    for arms in (policies.ARMS, policies.SEEN_ARMS):
+    for arms, seeds in ((policies.ARMS, {0, 1, 2, 3, 4}), (policies.SEEN_ARMS, {0, 1, 2})):
         found = [cell for cell in cells if cell.arm in arms]
         assert len({tuple(sorted(cell.settings.items())) for cell in found}) == 1
         assert {cell.arm for cell in found} == set(arms)
-        assert {cell.seed for cell in found} == {0, 1, 2}
+        assert {cell.seed for cell in found} == seeds
         assert all(cell.stage == 1 for cell in found)
+    asked = find_bench("policies").cells(BenchOptions(seeds=(7,)))
+    assert {cell.seed for cell in asked if cell.stage == 1} == {7}
+
+
+def rows_of(outcomes: dict[str, list[list[int]]], task: str = "drawer") -> list[dict[str, Any]]:
+    """Rows of every arm: successes by seed and episode."""
+    return [
+        {"arm": arm, "task": task, "seed": seed, "successes": found, "final_progress": [0.5] * len(found)}
+        for arm, by_seed in outcomes.items()
+        for seed, found in enumerate(by_seed)
+    ]
 
 
 def test_claims_by_hand() -> None:
-    """One task; a control that fails half the time, and an arm that only adds successes."""
-    outcomes = {arm: [0, 1, 0, 1] for arm in policies.ARMS | policies.SEEN_ARMS}
-    outcomes |= {"chunks 8/4": [1, 1, 0, 1], policies.SEEING: [1, 1, 1, 1]}
-    rows: list[dict[str, Any]] = [
-        {"arm": arm, "task": "drawer", "seed": 0, "successes": found, "final_progress": [0.5] * 4}
-        for arm, found in outcomes.items()
-    ]
-    summary = policies.summarise(rows, BenchOptions())
+    """Two seeds; a control that fails half the time, and arms that add successes, by seed alike or by chance."""
+    half = [0, 1, 0, 1]
+    outcomes = {arm: [half, half] for arm in policies.ARMS | policies.SEEN_ARMS}
+    outcomes |= {"chunks 8/4": [[1, 1, 0, 1], [1, 1, 0, 1]], policies.SEEING: [[1, 1, 1, 1], half]}
+    summary = policies.summarise(rows_of(outcomes), BenchOptions())
     values = {claim.claim: claim for claim in summary.claims}
-    assert values["success: chunks 8/4 minus gaussian, paired"].value == pytest.approx(0.25)
-    assert values["success: bins, mean minus gaussian, paired"].value == 0.0
-    assert values["success: bins, mean minus gaussian, paired"].holds  # no worse by a tenth
-    assert not values["success: no velocities, history 4 minus no velocities, paired"].holds
-    assert values[f"success: {policies.SEEING} minus {policies.BLIND}, paired"].value == pytest.approx(0.5)
+    chunks = values["success: chunks 8/4 minus gaussian, paired by seed"]
+    assert (chunks.value, *(chunks.interval or ())) == pytest.approx((0.25, 0.25, 0.25))
+    assert values["success: bins, mean minus gaussian, paired by seed"].value == 0.0
+    assert values["success: bins, mean minus gaussian, paired by seed"].holds  # no worse by a tenth
+    assert not values["success: no velocities, history 4 minus no velocities, paired by seed"].holds
+    seeing = values[f"success: {policies.SEEING} minus {policies.BLIND}, paired by seed"]
+    # Seeds differ by .5 and 0: s / sqrt(2) = .25, t_1(.975) = 12.7062.
+    assert (seeing.value, *(seeing.interval or ())) == pytest.approx((0.25, 0.25 - 3.17655, 0.25 + 3.17655), abs=1e-4)
+    assert not seeing.holds
     lines = {line[1]: line for line in summary.tables[0].rows}
-    assert lines["chunks 8/4"][2] == pytest.approx(0.75)
-    assert 0.3 < float(lines["chunks 8/4"][3]) < 0.35  # Wilson's interval of 3 of 4: [.301, .954]
+    assert lines["chunks 8/4"][2:6] == pytest.approx([0.75, 0.75, 0.75, 2])
+    assert lines[policies.SEEING][2:6] == pytest.approx([0.75, 0.0, 1.0, 2])  # cut to what a share can be
     assert set(summary.plots) == {"policies"}
+    assert "2 seed(s) leave wide intervals" in summary.notes[-1]
+
+
+def test_a_task_that_got_worse_is_shown_beside_the_mean() -> None:
+    up, down = [[1, 1], [1, 1]], [[0, 1], [0, 1]]
+    arms = policies.ARMS | policies.SEEN_ARMS
+    rows = rows_of({arm: up if arm == "bins, mean" else [[0, 0], [0, 0]] for arm in arms})
+    rows += rows_of({arm: down if arm == "bins, mean" else up for arm in policies.ARMS}, "reach")
+    table = policies.summarise(rows, BenchOptions()).tables[1]
+    lines = {line[2]: line[3] for line in table.rows if line[0] == "bins, mean"}
+    assert lines == {"drawer": 1.0, "reach": -0.5, "mean of tasks": 0.25}
 
 
 def test_a_cell_of_every_kind_runs(tmp_path: Path) -> None:

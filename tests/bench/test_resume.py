@@ -1,12 +1,22 @@
-"""The bench of killed runs: a run that ends otherwise does not hold the claim. The kills themselves: test_kill.py."""
+"""The bench of killed runs: it has every way to train, and a run that ends otherwise does not hold the claim.
+
+The kills themselves: test_kill.py.
+"""
 
 from __future__ import annotations
 
-from sealegs.bench.options import BenchOptions
-from sealegs.bench.resume import cells, summarise
+from pathlib import Path
 
-RUN = {"arm": "iql", "task": "reach", "seed": 0, "seconds": 1.0, "kills": 2, "updates_lost": 70}
-SAME = {**RUN, "weights_equal": 1.0, "curve_equal": 1.0}
+import pytest
+import tyro
+
+from sealegs.bench.options import BenchOptions
+from sealegs.bench.resume import ARMS, DATA, arguments_of, cells, summarise
+from sealegs.commands.train import Config
+from sealegs_learning.training.config import LEARNERS, check_config, checkpoint_period, is_online
+
+RUN = {"arm": "iql", "task": "reach", "seed": 0, "seconds": 1.0, "kills": 2, "lost": 70, "total": 600}
+SAME = {**RUN, "struck": [[150, 100], [320, 300]], "weights_equal": 1.0, "curve_equal": 1.0}
 
 
 def test_one_run_that_ends_otherwise_breaks_the_claim() -> None:
@@ -15,13 +25,32 @@ def test_one_run_that_ends_otherwise_breaks_the_claim() -> None:
     other = {**SAME, "weights_equal": 0.0}
     summary = summarise([data, SAME, other], BenchOptions())
     assert [(claim.value, claim.holds) for claim in summary.claims] == [(0.5, False), (1.0, True), (2.0, True)]
-    unkilled = summarise([data, {**SAME, "kills": 0}], BenchOptions())
+    unkilled = summarise([data, SAME, {**SAME, "kills": 0, "struck": []}], BenchOptions())
     assert [claim.holds for claim in unkilled.claims] == [True, True, False]
+    assert [list(row) for row in summary.tables[0].rows] == [["iql", 0, 2, 70, 1.0, 1.0], ["iql", 0, 2, 70, 0.0, 1.0]]
+    assert set(summary.plots) == {"kills"}
 
 
-def test_every_learner_is_killed_with_every_seed() -> None:
+def test_every_arm_is_killed_with_every_seed() -> None:
     found = cells(BenchOptions(seeds=(4, 5)))
-    assert [(cell.arm, cell.seed) for cell in found if cell.stage == 1] == [
-        ("iql", 4), ("ppo", 4), ("iql", 5), ("ppo", 5),
-    ]  # fmt: skip
+    assert [(cell.arm, cell.seed) for cell in found if cell.stage == 1] == [(arm, s) for s in (4, 5) for arm in ARMS]
     assert [cell.arm for cell in found if cell.stage == 0] == ["data"]
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_the_arms_are_all_ways_to_train(tmp_path: Path, quick: bool) -> None:
+    ways: set[tuple[str, bool]] = set()
+    for cell in cells(BenchOptions(quick=quick)):
+        if cell.arm == DATA:
+            continue
+        config = tyro.cli(Config, args=[*arguments_of(cell, tmp_path), "--out", str(tmp_path / "out")])
+        check_config(config)
+        total = {"ppo": config.ppo.steps, "iql": config.finetune.steps or config.updates}
+        assert total.get(config.learner, config.updates) == cell.settings["total"]
+        # Several checkpoints in a run, and lines of the curve between them: something is lost, and something is kept.
+        assert config.log_every < checkpoint_period(config) <= cell.settings["total"] // 2
+        assert config.seed == cell.seed
+        assert config.task == ("reach" if is_online(config) else "")
+        ways.add((config.learner, is_online(config)))
+    assert {learner for learner, _ in ways} == set(LEARNERS)
+    assert ("iql", True) in ways

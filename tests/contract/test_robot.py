@@ -15,6 +15,7 @@ from sealegs_contract.robot import (
     MAXIMUM_PROFILE_BYTES,
     RobotProfile,
     canonical_json,
+    differences,
     load_robot,
     parse_robot,
     safe_yaml,
@@ -173,3 +174,12 @@ def test_errors_are_one_tree_with_one_exit_code() -> None:
     assert ProfileError.exit_code == 2
     assert available(["b", "a"]) == "available: a, b"
     assert available([]) == "available: none"
+
+
+def test_differences_by_hand() -> None:
+    a = {"x": 1, "list": [1, 2], "short": [1], "deep": {"k": "a"}, "gone": 0}
+    b = {"x": 1, "list": [1, 3], "short": [1, 2], "deep": {"k": "b"}, "new": 5}
+    assert list(differences(a, b)) == [
+        ("deep.k", "a", "b"), ("gone", 0, None), ("list.1", 2, 3), ("new", None, 5), ("short", [1], [1, 2]),
+    ]  # fmt: skip
+    assert list(differences(a, dict(a))) == []

@@ -1,6 +1,11 @@
 """The walkers on mujoco.batch against gymnasium's own envs."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
@@ -8,6 +13,7 @@ from gymnasium.vector import AutoresetMode
 from sealegs_contract.errors import ActionError, SimulationError
 from sealegs_sim.batched import generator_from_words, generator_words
 from sealegs_sim.locomotion import LOCOMOTION, LocomotionEnv, get_locomotion
+from sealegs_sim.locomotion.model import load_model
 from sealegs_sim.locomotion.tasks import control_cost, forward_velocity, hopper_healthy, walker_healthy
 from sealegs_sim.vector import BatchEnv
 
@@ -42,6 +48,41 @@ def test_rows_are_gymnasium_bit_for_bit(name: str) -> None:
     assert ends >= 2
     for single in singles:
         single.close()
+
+
+def test_loading_says_nothing_and_writes_no_log(tmp_path: Path) -> None:
+    # In a process of its own: MuJoCo writes past Python's streams, and its log into the folder where it runs.
+    code = "from sealegs_sim.locomotion import LOCOMOTION, LocomotionEnv; [LocomotionEnv(name) for name in LOCOMOTION]"
+    command = [sys.executable, "-W", "error::RuntimeWarning", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_warnings_of_mujoco_are_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    both = '<mujoco><compiler settotalmass="2"/><worldbody><body><joint/><geom size=".1"/></body></worldbody></mujoco>'
+    (tmp_path / "both.xml").write_text(both)
+    heard: list[str] = []
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(heard.append)
+    try:
+        model = load_model(tmp_path / "both.xml")
+        assert heard == []
+        mujoco.MjModel.from_xml_string(both)  # our handler is back
+        assert len(heard) == 1
+        monkeypatch.setattr("sealegs_sim.locomotion.model.DEPRECATED", "something else")
+        load_model(tmp_path / "both.xml")
+        assert len(heard) == 2
+        mujoco.set_mju_user_warning(None)
+        with pytest.warns(RuntimeWarning, match="MuJoCo: compiler attribute"):
+            load_model(tmp_path / "both.xml")
+    finally:
+        mujoco.set_mju_user_warning(before)
+    assert model.body_mass.sum() == pytest.approx(2.0)
+    (tmp_path / "none.xml").write_text("<mujoco><nonsense/></mujoco>")
+    with pytest.raises(SimulationError, match=r"none.xml does not load"):
+        load_model(tmp_path / "none.xml")
 
 
 def test_same_step_autoreset_keeps_the_final_observation() -> None:

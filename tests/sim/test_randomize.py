@@ -98,6 +98,9 @@ def test_bad_ranges_are_named(robot: RobotProfile) -> None:
             ranges_of(with_ranges(robot, {"body_mass": bad}))
     with pytest.raises(SimulationError, match="must map knobs"):
         ranges_of(with_ranges(robot, [1, 2]))
+    british = robot.backend.model_copy(update={"parameters": {"randomisation": {"body_mass": [1.0, 2.0]}}})
+    with pytest.raises(SimulationError, match="parameter 'randomisation' is unknown; did you mean randomization"):
+        ranges_of(robot.model_copy(update={"backend": british}))
     assert ranges_of(robot) == DEFAULT_RANGES
     assert ranges_of(with_ranges(robot, {})) == {}
 

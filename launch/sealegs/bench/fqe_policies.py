@@ -50,7 +50,7 @@ class Scaled(nn.Module):
 
 
 def make_policies(cell: Cell, folder: Path, progress: Progress) -> tuple[RolloutDataset, dict[str, nn.Module]]:
-    """The seed's logs and its policies by name; what `folder` has is not trained again."""
+    """The seed's logs and its policies by name, trained in stage 0; what `folder` has is not trained again."""
     data = roll_out(cell.task, "mixed", int(cell.settings["episodes"]), seed=100_000 * cell.seed)
     policies: dict[str, nn.Module] = {}
     for number, (learner, reward, updates) in enumerate(TRAININGS):
@@ -64,7 +64,8 @@ def make_policies(cell: Cell, folder: Path, progress: Progress) -> tuple[Rollout
             seed=cell.seed,
             resume=True,
         )
-        train(config, dataset=data)
+        if cell.stage == 0:  # later cells only read, several at a time
+            train(config, dataset=data)
         policies[name] = load_policy(out)
         progress(number + 1, len(TRAININGS))
     best = policies[BEST]

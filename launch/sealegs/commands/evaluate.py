@@ -40,6 +40,7 @@ def run(config: Config) -> int:
     """Evaluate, print, and write what was asked for."""
     import torch
 
+    from sealegs.os_errors import require_file, require_folder
     from sealegs_contract.errors import LearningError
     from sealegs_learning.files import write_json
     from sealegs_learning.training.checkpoint import checkpoints_in, record_evaluation
@@ -51,6 +52,10 @@ def run(config: Config) -> int:
         raise LearningError("--policy names no policy: give one or more checkpoints or runs")
     if others and len(others) != len(paths):
         raise LearningError(f"--compare pairs policies one to one: {len(paths)} given, but {len(others)} to compare")
+    if config.films is not None:
+        require_folder(config.films)
+    if config.json is not None:
+        require_file(config.json)
     results = [_evaluate(path, config) for path in paths]
     content = _summary(paths, results)
     if others:

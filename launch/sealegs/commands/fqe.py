@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from sealegs_learning.learners.settings import FQESettings
+from sealegs_learning.learners.settings import FQESettings, ModelSettings
 
 if TYPE_CHECKING:
     from sealegs_learning.evaluation.policy_value import PolicyValue
@@ -33,6 +33,7 @@ class Config:
     json: Path | None = None
     """Write every figure, also by resample, to this file."""
     fqe: Annotated[FQESettings, tyro.conf.arg(name="")] = field(default_factory=FQESettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
 
 
 def run(config: Config) -> int:
@@ -42,7 +43,8 @@ def run(config: Config) -> int:
 
     from sealegs_contract.errors import LearningError
     from sealegs_learning.data.dataset import Dataset
-    from sealegs_learning.evaluation.policy_value import check_policy, evaluate_offline, logged_steps
+    from sealegs_learning.evaluation.expansion import evaluate_offline
+    from sealegs_learning.evaluation.policy_value import check_policy, logged_steps
     from sealegs_learning.files import write_json
     from sealegs_learning.reward.sidecar import read_reward
     from sealegs_learning.training.checkpoint import load_policy
@@ -56,13 +58,14 @@ def run(config: Config) -> int:
         check_policy(policy, data, name)
     steps = logged_steps(data, read_reward(data, config.reward).mean)
     with Progress(transient=True) as bar:
-        job = bar.add_task(f"FQE of {len(policies)} policies", total=config.fqe.updates)
+        job = bar.add_task(f"FQE of {len(policies)} policies", total=None)
         found = evaluate_offline(
             steps,
             [*policies.values(), None],
             config.fqe,
             config.seed,
             lambda done, total: bar.update(job, completed=done, total=total),
+            config.model,
         )
     values = dict(zip([*policies, LOGS], found, strict=True))
     _show(values, config)
@@ -107,5 +110,6 @@ def _content(values: dict[str, PolicyValue], config: Config, fingerprint: str) -
         "reward": config.reward,
         "seed": config.seed,
         "settings": asdict(config.fqe),
+        "model": asdict(config.model),
         "values": rows,
     }

@@ -19,7 +19,8 @@ class Config(TrainConfig):
     out: Path = field(kw_only=True)
     """Folder of the sweep: runs/SETTING/seed0 and so on, sweep.json, sweep.md."""
     grid: tuple[str, ...] = ()
-    """What to vary: NAME=VALUE,VALUE ..., as `iql.tau=0.7,0.9 learning_rate=3e-4,1e-3`; all combinations are run."""
+    """What to vary: NAME=VALUE,VALUE ..., as `iql.tau=0.7,0.9 hidden=64x64,256x256`; all combinations are run. Commas
+    part values, an x the numbers in one: `hidden=16,32` is two networks of one layer, `hidden=16x32` one of two."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Training seeds of every setting."""
     jobs: int = 2

@@ -13,6 +13,7 @@ from typing import Any
 from sealegs.training.jobs import Job
 from sealegs.training.runs import run_with_bars, total_of, training_command, units_done
 from sealegs_contract.errors import LearningError
+from sealegs_contract.robot import load_robot
 from sealegs_learning.evaluation.ranking import Metric, Standing, rank
 from sealegs_learning.files import replaced_file, settled
 from sealegs_learning.results import Results
@@ -143,6 +144,8 @@ def is_finished(config: TrainConfig) -> bool:
     if not (folder / "checkpoint.json").is_file():
         return False
     about = _description(folder)
+    if config.robot and about["policy"].get("robot_digest") != load_robot(config.robot).digest:
+        return False  # the profile was edited since
     return about["config"] == decisive(config) and (about["update"] >= total_of(config) or bool(about["stopped"]))
 
 

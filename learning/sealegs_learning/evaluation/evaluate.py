@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from sealegs_contract.errors import LearningError, SpecError
+from sealegs_contract.errors import LearningError, SimulationError, SpecError, available
 from sealegs_contract.selection import columns_of
 from sealegs_learning.policies.acting import PolicyActor
 from sealegs_learning.statistics import Interval, bootstrap_mean_interval, wilson_interval
@@ -141,25 +141,33 @@ def evaluate(
 def _batch_env(policy: nn.Module, task: str, episodes: int, robot: Any) -> tuple[Any, int]:
     """All episodes of a robot's task or of a locomotion benchmark as one env, and the most steps they take."""
     from sealegs_sim.locomotion import LOCOMOTION, LocomotionEnv
-    from sealegs_sim.tasks import get_task
+    from sealegs_sim.tasks import TASKS, get_task
     from sealegs_sim.vector import BatchEnv
 
     if task in LOCOMOTION:
+        own: Any = getattr(policy, "robot", None)
+        if own is not None:
+            raise LearningError(f"the policy is for robot {own.name}, not for {task}")
         env = LocomotionEnv(task, episodes)
-        _check_sizes(policy, task, env)
+        _check_sizes(policy, task, env.single_observation_space.shape[0], env.single_action_space.shape[0])
         return env, env.horizon_steps
+    if isinstance(task, str) and task not in TASKS:
+        known = [*TASKS] if hasattr(policy, "robot") else [*TASKS, *LOCOMOTION]
+        raise SimulationError(f"unknown task {task!r}; {available(known)}")
     described = get_task(task)
     profile = robot if robot is not None else getattr(policy, "robot", "so101")
     check_fits(policy, described, profile)
     return BatchEnv(described.name, num_envs=episodes, robot=profile), described.horizon_steps
 
 
-def _check_sizes(policy: nn.Module, task: str, env: Any) -> None:
-    wanted = env.single_observation_space.shape[0], env.single_action_space.shape[0]
-    sizes = getattr(policy, "observations", wanted[0]), getattr(policy, "actions", wanted[1])
-    if sizes != wanted:
+def _check_sizes(policy: nn.Module, where: str, observations: int, actions: int) -> None:
+    """LearningError where the policy says that it has other sizes than `where` gives."""
+    sizes = getattr(policy, "observations", observations), getattr(policy, "actions", actions)
+    if sizes != (observations, actions):
+        own = f" of {policy.task}" if getattr(policy, "task", "") else ""
         raise LearningError(
-            f"the policy has {sizes[0]} observations and {sizes[1]} actions, but {task} has {wanted[0]} and {wanted[1]}"
+            f"the policy{own} has {sizes[0]} observations and {sizes[1]} actions, "
+            f"but {where} has {observations} and {actions}"
         )
 
 
@@ -178,6 +186,8 @@ def check_fits(policy: nn.Module, task: Any, profile: Any) -> None:
                 f"the policy observes {', '.join(f.name for f in spec.fields)}, but task {task.name!r} on "
                 f"{robot.name} gives {', '.join(f.name for f in wanted.fields)}: train it on data of this task"
             ) from error
+    else:
+        _check_sizes(policy, f"task {task.name!r} on {robot.name}", wanted.size, task.action_spec(robot).size)
     action = getattr(policy, "action_spec", None)
     if action is not None and action != task.action_spec(robot):
         raise LearningError(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from sealegs_contract.errors import LearningError
 from sealegs_contract.temporal import TemporalSpec
 from sealegs_learning.learners.fqe import FQE, value_bounds
-from sealegs_learning.learners.settings import FQESettings
+from sealegs_learning.learners.settings import FQESettings, ModelSettings
 from sealegs_learning.networks import Normalizer
 from sealegs_learning.statistics import Interval
 from sealegs_learning.transitions import LoggedData, episode_slices, normalised_actions
@@ -198,9 +198,13 @@ class PolicyEvaluator:
     def values(self) -> list[PolicyValue]:
         """The value of each policy, in the reward's own unit."""
         p = self.prepared
-        q = self.fqe.value(p.start, self.start_action).double()  # (P, K, E)
-        scaled = (q * p.counts).mean(-1) * p.scale + p.shift / (1.0 - self.settings.gamma)
-        return [_policy_value(row) for row in scaled.numpy()]
+        return self.summary(self.fqe.value(p.start, self.start_action), torch.arange(len(p.start)))
+
+    def summary(self, value: Tensor, starts: Tensor) -> list[PolicyValue]:
+        """From values (P, K, S), in deviations of the reward, at the first states of the episodes `starts` (S,)."""
+        p, weight = self.prepared, self.prepared.counts[:, starts].double()
+        mean = (value.double() * weight).sum(-1) / weight.sum(-1)
+        return [_policy_value(row) for row in (mean * p.scale + p.shift / (1.0 - self.settings.gamma)).numpy()]
 
     def q_of(self, observation: Tensor, action: Tensor) -> Tensor:
         """Q of the first policy (K, M, G), in deviations of the reward: G actions (M, G, J) at raw states (M, D)."""
@@ -238,17 +242,6 @@ class PolicyEvaluator:
         return {"q": self.fqe.q, "target": self.fqe.target}
 
 
-def evaluate_offline(
-    steps: LoggedSteps,
-    policies: Sequence[nn.Module | None],
-    settings: FQESettings,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> list[PolicyValue]:
-    """Value of each policy with its bootstrap interval; see `PolicyEvaluator`."""
-    return PolicyEvaluator(steps, policies, settings, seed).run(progress).values()
-
-
 def difference(a: PolicyValue, b: PolicyValue) -> PolicyValue:
     """value(a) - value(b), paired by resample; both from one call."""
     return _policy_value(np.array(a.members) - np.array(b.members))
@@ -275,11 +268,11 @@ def actions_of(policy: nn.Module, observation: Tensor) -> Tensor:
         return torch.cat([policy(rows) for rows in torch.split(observation, CHUNK)]).clamp(-1.0, 1.0)
 
 
-def check_settings(settings: FQESettings) -> None:
+def check_settings(settings: FQESettings | ModelSettings, group: str = "fqe") -> None:
     """LearningError on a setting outside its range."""
     for name, holds, expected in settings.rules():
         if not holds:
-            raise LearningError(f"fqe.{name} must be {expected}, got {getattr(settings, name)}")
+            raise LearningError(f"{group}.{name} must be {expected}, got {getattr(settings, name)}")
 
 
 def check_policy(policy: Any, data: LoggedData, name: str) -> None:

@@ -45,6 +45,7 @@ class FQE:
     ) -> None:
         sizes = (observations + actions, *settings.hidden, 1)
         self.settings, self.policies, self.done = settings, policies, 0
+        self._width = observations, actions
         first = StackedPerceptron(settings.members, sizes, generator)
         self.q = StackedPerceptron(policies * settings.members, sizes, torch.Generator())
         self.target = StackedPerceptron(policies * settings.members, sizes, torch.Generator())
@@ -61,6 +62,18 @@ class FQE:
         """Q(s, a), (P, K, B), at observations (B, D) and each policy's actions (P, B, J)."""
         with torch.no_grad():
             return self._of(self.q, observation, action)
+
+    def value_each(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Q(s, a), (P, K, B), where every network has observations (P, K, B, D) and actions (P, K, B, J) of its own."""
+        with torch.no_grad():
+            q: Tensor = self.q(torch.cat([observation, action], dim=-1).flatten(0, 1))
+        return q.view(observation.shape[:3])
+
+    def part(self, sources: Sequence[int]) -> FQE:
+        """The networks of the policies `sources` alone."""
+        other = FQE(*self._width, len(sources), self.settings, torch.Generator())
+        other.start_from(self, sources)
+        return other
 
     def update(
         self,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sealegs_contract.errors import LearningError
 from sealegs_learning.learners.backprop import Backprop, Precision, gradient_of, has_tanh, member_layers
 from sealegs_learning.networks import StackedPerceptron
 
@@ -31,7 +32,12 @@ class Perceptrons:
 
 
 def stacked(stack: StackedPerceptron, precision: Precision = "float32", trained: bool = True) -> Perceptrons:
-    """The networks of a stack; with `trained`, its gradients lie in place (`flatten_parameters`)."""
+    """The networks of a stack; with `trained`, its gradients lie in place (`flatten_parameters`).
+
+    LearningError on layer norm, whose backward is autograd's alone.
+    """
+    if stack.layer_norm:
+        raise LearningError("a stack with layer norm runs under autograd only")
     weights, biases = list(stack.weights), list(stack.biases)
     if not weights[0].is_cuda:
         return OneByOne([Backprop(member_layers(stack, k, trained), False, precision) for k in range(stack.members)])

@@ -23,6 +23,7 @@ from sealegs_learning.reward.sidecar import read_reward
 from sealegs_learning.sessions.offline import TrainingData, open_dataset, scaled_reward
 from sealegs_learning.sessions.online import make_env
 from sealegs_learning.training.config import TrainConfig
+from sealegs_learning.training.robots import describe_robot
 from sealegs_learning.training.start import check_env, load_start
 from sealegs_learning.transitions import Batch, Transitions, build_transitions
 from sealegs_sim.batched import BatchedEnv, generator_from_words, generator_words
@@ -149,7 +150,8 @@ def finetune_session(config: TrainConfig, dataset: TrainingData | None = None) -
     if config.reward != "true":
         raise LearningError(f"the simulation pays true progress, so the logs must too: reward {config.reward!r}")
     data: Any = dataset if dataset is not None else open_dataset(config)
-    env, start = make_env(config), load_start(config.init)
+    start = load_start(config.init)
+    env = make_env(config, start.policy)
     check_env(start.policy, env, config.task)
     if isinstance(start.policy, Policy):
         check_policy(start.policy, data, str(config.init))
@@ -162,6 +164,7 @@ def finetune_session(config: TrainConfig, dataset: TrainingData | None = None) -
     if any(name.startswith("networks.q.") for name in start.tensors):
         learner.load_tensors(start.tensors, 0)
     about = {"task": config.task, "init": dict(start.about), "dataset_fingerprint": data.fingerprint}
+    about |= describe_robot(env)
     return FinetuneSession(learner, logs, affine_scale(raw, scaled), env, config, about)
 
 

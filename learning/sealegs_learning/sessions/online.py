@@ -19,6 +19,7 @@ from sealegs_learning.learners.ppo import PPO
 from sealegs_learning.learners.running import RewardScale, RunningMoments
 from sealegs_learning.networks import GaussianActor, Normalizer, Policy
 from sealegs_learning.training.config import TrainConfig
+from sealegs_learning.training.robots import describe_robot, simulated_robot
 from sealegs_learning.training.start import check_env, load_start
 from sealegs_sim.batched import BatchedEnv
 
@@ -105,30 +106,36 @@ def online_session(config: TrainConfig) -> OnlineSession:
 
     Raises LearningError where there is no such task, or the policy does not fit it.
     """
-    env = make_env(config)
+    start = None if config.init is None else load_start(config.init, config.ppo.finetune_log_std)
+    env = make_env(config, None if start is None else start.policy)
     generator = torch.Generator().manual_seed(config.seed)
-    about: dict[str, Any] = {"task": config.task}
-    if config.init is None:
+    about: dict[str, Any] = {"task": config.task, **describe_robot(env)}
+    if start is None:
         policy = new_policy(config, env, generator)
     else:
-        start = load_start(config.init, config.ppo.finetune_log_std)
         check_env(start.policy, env, config.task)
         policy, about["init"] = start.policy, dict(start.about)
     learner = PPO(policy, config.ppo, config.learning_rate, config.batch_size, generator)
     return OnlineSession(learner, env, config, about)
 
 
-def make_env(config: TrainConfig) -> BatchedEnv:
-    """The vector env of a robot's task or of a locomotion benchmark by name, for PPO or for IQL's fine-tuning."""
+def make_env(config: TrainConfig, start: GaussianActor | None = None) -> BatchedEnv:
+    """The vector env of a robot's task or of a locomotion benchmark by name, for PPO or for IQL's fine-tuning.
+
+    The robot is that of `config`, or of the policy that training starts from: see `simulated_robot`.
+    """
     from sealegs_sim.locomotion import LOCOMOTION, LocomotionEnv
     from sealegs_sim.tasks import TASKS
     from sealegs_sim.vector import BatchEnv
 
     c, threads = config.ppo if config.learner == "ppo" else config.finetune, config.ppo.threads
     if config.task in LOCOMOTION:
+        if config.robot:
+            raise LearningError(f"{config.task} is a walker of its own, not a task of robot {config.robot}")
         return LocomotionEnv(config.task, c.envs, threads, "same_step")
     if config.task in TASKS:
-        return BatchEnv(config.task, c.envs, threads=threads, autoreset="same_step", randomise=c.randomise)
+        robot = simulated_robot(config, start)
+        return BatchEnv(config.task, c.envs, robot, threads, "same_step", c.randomise)
     raise LearningError(f"learning online needs a simulation: give --task; {available([*TASKS, *LOCOMOTION])}")
 
 

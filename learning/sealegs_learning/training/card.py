@@ -18,7 +18,7 @@ from sealegs_contract.errors import LearningError
 from sealegs_learning.files import replaced_file
 from sealegs_learning.results import machine, versions
 from sealegs_learning.training.command_line import arguments_of
-from sealegs_learning.training.config import LEARNERS, TrainConfig
+from sealegs_learning.training.config import TrainConfig, unused
 
 SCHEMA_VERSION = 1
 JSON_NAME, MARKDOWN_NAME = "card.json", "CARD.md"
@@ -32,21 +32,31 @@ FIGURES = {
 
 
 def make_card(
-    config: TrainConfig, description: Mapping[str, Any], curve: Sequence[Mapping[str, Any]]
+    config: TrainConfig,
+    description: Mapping[str, Any],
+    curve: Sequence[Mapping[str, Any]],
+    origin: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The card of a checkpoint with this `description`; `curve` has a row per log line."""
-    others = {name for name in LEARNERS if name != config.learner}
-    settings = {name: value for name, value in asdict(config).items() if name not in others}
-    arguments = arguments_of(config, {"resume", "overwrite"})
+    """The card of a checkpoint with this `description`; `curve` has a row per log line, `origin` is `origin_of`'s."""
+    left_out = unused(config)
+    settings = {name: value for name, value in asdict(config).items() if name not in left_out}
+    arguments = arguments_of(config, {"resume", "overwrite"} | left_out)
     policy = description["policy"]
+    known = {key: value for key, value in description.items() if key in {"dataset_fingerprint", "transitions"}}
     return {
         "schema_version": SCHEMA_VERSION,
         "task": policy["task"],
         "robot": policy.get("robot", {}).get("name", ""),
+        "robot_profile": {
+            "digest": policy.get("robot_digest", ""),
+            "randomization": description.get("robot", {}).get("randomization", {}),
+        },
         "learner": config.learner,
         "command": shlex.join(["sealegs", "train", *arguments]),
         "config": json.loads(json.dumps(settings, default=str)),
-        "data": {key: value for key, value in description.items() if key in {"dataset_fingerprint", "transitions"}},
+        "init": origin.get("init"),
+        "source": origin.get("source", {}),
+        "data": {**origin.get("data", {}), **known},
         "reward": description.get("reward", {}),
         "seeds": {"training": config.seed, "evaluation_while_training": config.evaluate_seed},
         "progress": {key: description[key] for key in ("unit", "update", "seconds", "stopped", "selected")},
@@ -100,26 +110,16 @@ def add_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:
 
 def card_markdown(card: Mapping[str, Any]) -> str:
     """The card for people."""
-    progress, seeds = card["progress"], card["seeds"]
+    progress = card["progress"]
     robot = f" on {card['robot']}" if card["robot"] else ""
     ended = f"; stopped early: {progress['stopped']}" if progress["stopped"] else ""
     chosen = " The best of its evaluations while training: those figures flatter it." if progress["selected"] else ""
-    facts = {
-        "dataset fingerprint": card["data"].get("dataset_fingerprint", "none: learned in simulation"),
-        "transitions": card["data"].get("transitions", ""),
-        "reward": card["reward"].get("name", ""),
-        "reward fingerprint": card["reward"].get("parquet_sha256", ""),
-        "seed": seeds["training"],
-        "first seed of evaluations while training": seeds["evaluation_while_training"],
-        "machine": f"{card['machine']['cpu']}, {card['machine']['cpus']} CPUs, one torch thread",
-        "versions": ", ".join(f"{name} {version}" for name, version in card["versions"].items()),
-    }
     parts = [
         f"# {card['learner'].upper()} policy: {card['task'] or 'several tasks'}{robot}\n",
         f"{progress['update']} {progress['unit']}s in {progress['seconds']:.0f} s{ended}.{chosen}\n",
-        f"## Repeat it\n\n```\n{card['command']}\n```\n",
+        "\n".join(["## Repeat it\n", "```", *commands_of(card), "```\n"]),
         "With the versions below and one thread the weights come out the same to the last bit on one machine.\n",
-        _table(("", ""), [(name, value) for name, value in facts.items() if value != ""]),
+        _table(("", ""), [(name, value) for name, value in _facts(card).items() if value != ""]),
         "## Measured\n",
         *_measured(card),
         f"## Learning curve\n\n{_curve_table(card['curve'])}",
@@ -128,6 +128,55 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         "before the bundle\nhas been replayed and watched there.\n",
     ]
     return "\n".join(parts)
+
+
+def commands_of(card: Mapping[str, Any]) -> list[str]:
+    """The command lines that make the policy, in their order: that of the policy it started from comes first."""
+    earlier = commands_of(card["init"]) if card.get("init") else []
+    return earlier + ([card["command"]] if "command" in card else [])
+
+
+def _facts(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What a repetition needs beside the commands; "" where there is nothing to say."""
+    seeds, data, profile = card["seeds"], card["data"], card.get("robot_profile", {})
+    ranges = profile.get("randomization", {})
+    return {
+        "robot profile": profile.get("digest", ""),
+        "randomised by": ", ".join(f"{knob} {low:g} to {high:g}" for knob, (low, high) in ranges.items()),
+        "started from": _start_in_words(card.get("init")),
+        "dataset": _data_in_words(data),
+        "dataset fingerprint": data.get("dataset_fingerprint", "none: learned in simulation"),
+        "transitions": data.get("transitions", ""),
+        "reward": card["reward"].get("name", ""),
+        "reward fingerprint": card["reward"].get("parquet_sha256", ""),
+        "seed": seeds["training"],
+        "first seed of evaluations while training": seeds["evaluation_while_training"],
+        "source": _source_in_words(card.get("source", {})),
+        "machine": f"{card['machine']['cpu']}, {card['machine']['cpus']} CPUs, one torch thread",
+        "versions": ", ".join(f"{name} {version}" for name, version in card["versions"].items()),
+    }
+
+
+def _start_in_words(start: Mapping[str, Any] | None) -> str:
+    if not start:
+        return ""
+    learned = f"{start['learner'].upper()} after {start['update']} {start['unit']}s"
+    return f"{learned}, weights {start['weights_sha256']} ({start['checkpoint']})"
+
+
+def _data_in_words(data: Mapping[str, Any]) -> str:
+    if "dataset" not in data:
+        return ""
+    bags = data["bags"]
+    named = bags[0] if len(bags) == 1 else f"{bags[0]} to {bags[-1]}" if bags else ""
+    made_of = f", from {len(bags)} bags ({named})" if bags else ""
+    return f"{data['dataset']}: {data['episodes']} episodes, {data['rows']} rows{made_of}"
+
+
+def _source_in_words(source: Mapping[str, Any]) -> str:
+    if "commit" not in source:
+        return f"version {source['version']}" if source else ""
+    return f"commit {source['commit']}{', with changes that are not in it' if source['dirty'] else ''}"
 
 
 def _measured(card: Mapping[str, Any]) -> list[str]:

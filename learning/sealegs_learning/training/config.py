@@ -28,6 +28,8 @@ class TrainConfig:
     """Dataset folder (LeRobot v3 layout) to learn from."""
     task: str = ""
     """Task whose simulation evaluates the policy while it trains (by default the dataset's), or in which PPO learns."""
+    robot: str = ""
+    """Robot: a shipped profile's name, or a profile file; by default that of init or of the dataset, else so101."""
     learner: Literal["iql", "bc", "ppo", "unio4"] = "iql"
     """iql: implicit Q-learning; bc: behaviour cloning; ppo: proximal policy optimisation, in simulation; unio4: PPO
     steps from the logs alone, on the policy of `init`, gated by FQE."""
@@ -36,7 +38,7 @@ class TrainConfig:
     reward: str = "true"
     """Name of a reward sidecar, or `true` (simulated progress), or `constant` (the control). BC uses none."""
     updates: int = 10_000
-    """Gradient updates."""
+    """Gradient updates; ppo and fine-tuning count environment steps instead."""
     seed: int = 0
     """Seeds the weights and the batches; with one thread, runs are bit-identical on one machine."""
     batch_size: int = 256
@@ -88,9 +90,11 @@ class TrainConfig:
     """Also write TensorBoard scalars into OUT/tensorboard."""
 
 
-# What may differ between a run and its continuation; all else decides the weights.
+# What may differ between a run and its continuation; all else decides the weights. What lies in files and tasks is
+# compared by what it holds, of which each session says what it learned from.
 _NOT_DECISIVE = {"dataset", "out", "task", "log_every", "checkpoint_every", "resume", "overwrite", "tensorboard"} | {
     "init",
+    "robot",
     "evaluate_every",
     "evaluate_episodes",
     "evaluate_seed",
@@ -110,14 +114,19 @@ def checkpoint_period(config: TrainConfig) -> int:
     return config.checkpoint_every or (50_000 if is_online(config) else 2_000)
 
 
+def unused(config: TrainConfig) -> set[str]:
+    """Names of the settings that this run does not look at: other learners', and updates where steps are counted."""
+    names = {name for name in LEARNERS if name != config.learner}
+    if config.learner == "unio4":
+        names.discard("ppo")  # its candidates take PPO's steps
+    names.add("updates" if is_online(config) else "finetune")
+    return names | {"finetune"} if config.learner != "iql" else names
+
+
 def decisive(config: TrainConfig) -> dict[str, Any]:
     """The settings that decide the weights, as JSON has them; of the learners' own, only those of the one that runs."""
-    others = {name for name in LEARNERS if name != config.learner}
-    if config.learner == "unio4":
-        others.discard("ppo")  # its candidates take PPO's steps
-    if config.learner != "iql" or not is_online(config):
-        others.add("finetune")
-    kept = {name: value for name, value in asdict(config).items() if name not in _NOT_DECISIVE | others}
+    left_out = _NOT_DECISIVE | unused(config)
+    kept = {name: value for name, value in asdict(config).items() if name not in left_out}
     found: dict[str, Any] = json.loads(json.dumps(kept))
     return found
 

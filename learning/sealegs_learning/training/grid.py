@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from sealegs_contract.errors import LearningError, available
-from sealegs_learning.training.config import TrainConfig, decisive
+from sealegs_learning.training.config import TrainConfig, unused
 
 # What names a run rather than decides it, and what has an option of its own.
 _NOT_SWEPT = {"out", "seed", "resume", "overwrite", "tensorboard"}
@@ -37,7 +37,7 @@ class Setting:
 
 
 def expand(base: TrainConfig, axes: Sequence[str]) -> list[Setting]:
-    """All combinations of the axes `NAME=VALUE,VALUE`; values of a list are separated by spaces (hidden=64 64,256 256).
+    """All combinations of the axes `NAME=VALUE,VALUE`; several numbers in one value: hidden=64x64,256x256.
 
     A combination whose run would be the same as an earlier one's (a setting of another learner) is left out.
     LearningError on an unknown name or a value of the wrong kind.
@@ -97,8 +97,7 @@ def _with(config: Any, path: Sequence[str], text: str, name: str) -> Any:
 
 def _matters(name: str, config: TrainConfig) -> bool:
     """Whether a run with `config` looks at this setting: settings of other learners decide nothing."""
-    group, _, within = name.partition(".")
-    return not within or group in decisive(config)
+    return name.partition(".")[0] not in unused(config)
 
 
 def _value(text: str, annotation: Any, name: str) -> Any:
@@ -109,13 +108,29 @@ def _value(text: str, annotation: Any, name: str) -> Any:
     if origin is Literal:
         return _one_of(text, arguments, name)
     if origin is tuple:
-        return tuple(_value(word, arguments[0], name) for word in text.split())
+        return _values(text, arguments, name)
     if annotation is bool:
         return _one_of(text, ("yes", "no"), name) == "yes"
     try:
         return {int: int, float: float, str: str, Path: Path}[annotation](text)
     except ValueError as error:
         raise LearningError(f"{name}={text}: expected {annotation.__name__}") from error
+
+
+def _values(text: str, arguments: tuple[Any, ...], name: str) -> tuple[Any, ...]:
+    """A list: numbers as 64x64 or `64 64`, words with spaces between (names may have an x in them)."""
+    kind, count = arguments[0], 0 if Ellipsis in arguments else len(arguments)
+    if kind not in {int, float}:
+        return tuple(_value(word, kind, name) for word in text.split())
+    words = re.split(r" *x *| +", text)
+    try:
+        found = tuple(kind(word) for word in words)
+    except ValueError:
+        found = ()
+    if not found or count not in {0, len(found)}:
+        example = "x".join(["64"] * (count or 2))
+        raise LearningError(f"{name}={text}: expected {count or 'one or more'} of {kind.__name__}, as {example}")
+    return found
 
 
 def _one_of(text: str, choices: Iterable[str], name: str) -> str:

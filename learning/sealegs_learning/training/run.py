@@ -79,8 +79,15 @@ class TrainReport:
 class Run:
     """The loop around a session, and its files."""
 
-    def __init__(self, config: TrainConfig, session: Session, progress: Progress | None = None) -> None:
-        self.config, self.session, self.progress = config, session, progress
+    def __init__(
+        self,
+        config: TrainConfig,
+        session: Session,
+        progress: Progress | None = None,
+        origin: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`origin` says on the card where the run comes from (see `origin_of`)."""
+        self.config, self.session, self.progress, self.origin = config, session, progress, origin or {}
         self.folder, self.best = config.out / "checkpoint", config.out / "best"
         self.curve = config.out / "train.jsonl"
         self.saves_every = checkpoint_period(config)
@@ -178,7 +185,7 @@ class Run:
             "metrics": {"training": dict(self.last if figures is None else figures)},
             "policy": describe_policy(session.policy),
         }
-        card = make_card(self.config, description, self.rows)
+        card = make_card(self.config, description, self.rows, self.origin)
         save_checkpoint(folder, description, tensors, card_files(card))
 
     def _open_folder(self) -> None:

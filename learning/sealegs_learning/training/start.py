@@ -14,6 +14,7 @@ from sealegs_contract.temporal import TemporalSpec
 from sealegs_learning.networks import GaussianActor, Policy
 from sealegs_learning.policies.cloned import ClonedPolicy
 from sealegs_learning.training.checkpoint import load_actor, load_checkpoint
+from sealegs_learning.training.robots import check_same_robot
 
 
 class Start(NamedTuple):
@@ -50,14 +51,15 @@ def load_start(path: Path, log_std: float | None = None) -> Start:
 
 
 def check_env(policy: GaussianActor, env: Any, task: str) -> None:
-    """LearningError where `policy` observes or acts otherwise than the envs of `task`."""
+    """LearningError where `policy` is of another robot than the envs of `task`, or observes or acts otherwise."""
     if isinstance(policy, Policy):
         from sealegs_learning.evaluation.evaluate import check_fits
         from sealegs_sim.tasks import TASKS, get_task
 
         if task not in TASKS:
             raise LearningError(f"the checkpoint's policy is for robot {policy.robot.name}, not for {task}")
-        check_fits(policy, get_task(task), policy.robot)
+        check_same_robot("the checkpoint's policy", policy.robot, env.robot)
+        check_fits(policy, get_task(task), env.robot)
     sizes = env.single_observation_space.shape[0], env.single_action_space.shape[0]
     if (policy.observations, policy.actions) != sizes:
         raise LearningError(

@@ -11,8 +11,9 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from sealegs_contract.errors import ActionError, SimulationError
+from sealegs_contract.errors import ActionError
 from sealegs_sim.batched import BatchedEnv, Rows
+from sealegs_sim.locomotion.model import load_model
 from sealegs_sim.locomotion.tasks import LocomotionTask, control_cost, forward_velocity, get_locomotion
 
 
@@ -31,10 +32,7 @@ class LocomotionEnv(BatchedEnv):
         autoreset: str | AutoresetMode = AutoresetMode.NEXT_STEP,
     ) -> None:
         self.task = get_locomotion(task)
-        try:
-            model = mujoco.MjModel.from_xml_path(str(self.task.path))
-        except ValueError as error:
-            raise SimulationError(f"{self.task.path} does not load: {error}") from error
+        model = load_model(self.task.path)
         super().__init__(model, num_envs, threads, autoreset, self.task.horizon_steps)
         self._init_qpos, self._init_qvel = model.qpos0.copy(), np.zeros(model.nv)
         self._period_s = model.opt.timestep * self.task.frame_skip

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from sealegs_contract.errors import LearningError
+from sealegs_contract.errors import LearningError, SimulationError
 from sealegs_learning.evaluation.evaluate import evaluate, film
 from sealegs_learning.evaluation.rollouts import roll_out
+from sealegs_learning.networks import GaussianActor, Normalizer
 from sealegs_learning.statistics import wilson_interval
 from sealegs_learning.train import train
 from sealegs_learning.training.config import TrainConfig
@@ -90,6 +91,37 @@ def test_a_policy_of_another_task_is_refused(reach_run):
         evaluate(policy, "drawer", 2)
     with pytest.raises(LearningError, match="at least 1 episode"):
         evaluate(policy, "reach", 0)
+
+
+def test_a_walkers_policy_and_a_robots_do_not_swap_places(reach_run):
+    from sealegs_learning.training.checkpoint import load_policy
+
+    generator, still = torch.Generator().manual_seed(0), Normalizer(torch.zeros(11), torch.ones(11))
+    hopper = GaussianActor(11, 3, (8,), still, generator, "Hopper-v5")
+    sizes = "of Hopper-v5 has 11 observations and 3 actions, but task 'push' on so101 has 21 and 6"
+    with pytest.raises(LearningError, match=sizes):
+        evaluate(hopper, "push", 2)
+    with pytest.raises(LearningError, match="is for robot so101, not for Walker2d-v5"):
+        evaluate(load_policy(reach_run), "Walker2d-v5", 2)
+    with pytest.raises(SimulationError, match="'nosuch'; available: HalfCheetah-v5, Hopper-v5, Walker2d-v5, drawer,"):
+        evaluate(hopper, "nosuch", 2)
+    with pytest.raises(SimulationError, match="unknown task 'nosuch'; available: drawer, push, reach"):
+        evaluate(load_policy(reach_run), "nosuch", 2)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_episodes(reach_run, tmp_path, capsys):
+    from sealegs.cli import main
+
+    (tmp_path / "file").write_text("precious")
+    for words, message in (
+        (["--json", str(tmp_path / "file" / "e.json")], "move the file away"),
+        (["--json", str(tmp_path)], "this is a folder where a file is needed"),
+        (["--films", str(tmp_path / "file")], "move the file away"),
+    ):
+        assert main(["evaluate", "--policy", str(reach_run), "--episodes", "2", *words]) == 2
+        output = capsys.readouterr()
+        assert "success" not in output.out
+        assert message in output.err
 
 
 def test_a_film_is_an_animated_gif(reach_run, tmp_path):

@@ -1,5 +1,6 @@
 """Fine-tuning from a checkpoint: PPO, offline improvement gated by FQE, and IQL in simulation."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -117,7 +118,22 @@ def test_unio4_improves_from_random_logs(point_world, goal_reward, final_distanc
     assert session.done == 200
     assert figures["rounds"] == 40
     assert 0 < figures["accepted"] <= 40
-    assert final_distance(session.policy) < 0.5 * before
+    # One trust region around a policy that hardly moves: nearer by a quarter or more, and no further than it reaches.
+    assert final_distance(session.policy) < 0.75 * before
+
+
+def test_unio4_measures_every_candidate_against_the_first_policy(point_world, goal_reward, tmp_path):
+    session = unio4_on(point_world, goal_reward, tmp_path, deviations=-1e9)
+    first = copy.deepcopy(session.policy)
+    assert session.advance(15)["accepted"] == 3
+    assert not same(session.policy.actor, first.actor)
+    samples = session._samples(session.judges.logs)
+    seen, action = torch.from_numpy(samples.observation), torch.from_numpy(samples.action)
+    with torch.no_grad():
+        expected = first.log_prob(seen, action)
+    assert samples.log_prob == pytest.approx(expected.numpy(), abs=1e-4)
+    # Four actions at a state: their advantages cancel.
+    assert samples.advantage.reshape(-1, 4).sum(axis=1) == pytest.approx(0.0, abs=1e-4)
 
 
 def test_unio4_keeps_its_policy_where_the_gate_refuses(point_world, goal_reward, tmp_path):

@@ -6,17 +6,19 @@ import torch
 from torch import nn
 
 from sealegs_contract.errors import LearningError
+from sealegs_learning.evaluation.expansion import evaluate_offline
 from sealegs_learning.evaluation.policy_value import (
     LoggedSteps,
     PolicyEvaluator,
     difference,
-    evaluate_offline,
     logged_steps,
     member_interval,
     resampled_counts,
 )
 from sealegs_learning.learners.fqe import fqe_loss, fqe_target, value_bounds
-from sealegs_learning.learners.settings import FQESettings
+from sealegs_learning.learners.settings import FQESettings, ModelSettings
+
+SMALL = ModelSettings(steps=20, updates=200, hidden=(16,), learning_rate=1e-2)
 
 
 class Linear(nn.Module):
@@ -146,8 +148,8 @@ def test_time_limits_are_bootstrapped_and_terminals_are_not(make_data):
         FQESettings(gamma=0.9, updates=400, batch_size=40, hidden=(16,), learning_rate=1e-2, members=2),
     )
     still = Linear(np.zeros((2, 2)))
-    limited = evaluate_offline(logged_steps(data, reward), [still], settings)[0]
-    ended = evaluate_offline(logged_steps(data, reward, np.arange(40) % 2 == 1), [still], settings)[0]
+    limited = evaluate_offline(logged_steps(data, reward), [still], settings, model=SMALL)[0]
+    ended = evaluate_offline(logged_steps(data, reward, np.arange(40) % 2 == 1), [still], settings, model=SMALL)[0]
     assert limited.value == pytest.approx(10.0, abs=0.1)
     assert ended.value == pytest.approx(1.0, abs=0.1)
 
@@ -196,11 +198,11 @@ def test_policies_are_ranked_from_random_logs(point_world, goal_reward):
     steps = logged_steps(point_world, goal_reward(point_world.state))
     policies = [Towards(1.0), Towards(0.0), Towards(-1.0), None]
     settings = FQESettings(gamma=0.9, updates=600, batch_size=128, hidden=(32,), members=3)
-    to_goal, stay, away, logs = evaluate_offline(steps, policies, settings)
+    to_goal, stay, away, logs = evaluate_offline(steps, policies, settings, model=SMALL)
     assert to_goal.value > stay.value > away.value
     assert difference(to_goal, stay).interval.low > 0.0
     assert abs(logs.value - stay.value) < abs(to_goal.value - stay.value) / 2
-    again = evaluate_offline(steps, policies, settings)
+    again = evaluate_offline(steps, policies, settings, model=SMALL)
     assert again[0].members == to_goal.members
 
 

@@ -45,6 +45,7 @@ def test_targets_outside_the_grammar_are_refused(target):
 def test_a_target_on_a_missing_interval_is_refused():
     with pytest.raises(LearningError, match="has none"):
         target_holds(1.0, None, "low > 0")
+    assert not target_holds(None, None, "low > 0")  # nothing is known, of the interval either
 
 
 def test_the_file_has_the_agreed_keys(tmp_path):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sealegs_contract.errors import LearningError
 from sealegs_learning.learners import backprop
 from sealegs_learning.learners.flat import flatten_parameters
 from sealegs_learning.learners.stack import AtOnce, Perceptrons, single, stacked
@@ -101,6 +102,11 @@ def test_a_stack_that_is_not_trained_needs_no_gradients():
     stack = StackedPerceptron(2, SIZES, torch.Generator()).requires_grad_(False)
     x, _ = inputs(2, True)
     torch.testing.assert_close(stacked(stack, trained=False).forward(x), stack(x), atol=1e-5, rtol=1e-4)
+
+
+def test_layer_norm_is_refused():
+    with pytest.raises(LearningError, match="autograd only"):
+        stacked(StackedPerceptron(2, SIZES, torch.Generator(), layer_norm=True), trained=False)
 
 
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh])

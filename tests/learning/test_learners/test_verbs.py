@@ -84,6 +84,7 @@ def test_fqe_values_policies_from_the_logs(dataset, tmp_path, capsys):
     for name, learner in (("a", "bc"), ("b", "iql")):
         assert main([*train, "--out", str(tmp_path / name), "--learner", learner, "--updates", "5"]) == 0
     fqe = ["fqe", "--dataset", str(dataset), "--updates", "40", "--members", "2", "--hidden", "16"]
+    fqe += ["--model.updates", "20", "--model.steps", "10", "--model.hidden", "16"]
     both = ["--policy", str(tmp_path / "a"), "--policy", str(tmp_path / "b")]
     out = tmp_path / "values.json"
     assert main([*fqe, *both, "--json", str(out)]) == 0

@@ -14,17 +14,20 @@ import tyro
 from sealegs.commands.train import Config
 from sealegs.exporting import export_checkpoint
 from sealegs_contract.errors import LearningError
+from sealegs_contract.robot import load_robot
 from sealegs_deploy.bundle import load_bundle
 from sealegs_deploy.signing import own_key
 from sealegs_learning.evaluation.evaluate import evaluate
 from sealegs_learning.evaluation.rollouts import roll_out
-from sealegs_learning.learners.settings import BCSettings, IQLSettings
+from sealegs_learning.learners.settings import BCSettings, IQLSettings, PPOSettings
+from sealegs_learning.revision import revision
 from sealegs_learning.train import train
-from sealegs_learning.training.card import thinned
+from sealegs_learning.training.card import add_evaluation, commands_of, thinned
 from sealegs_learning.training.checkpoint import load_checkpoint, load_policy, record_evaluation
 from sealegs_learning.training.command_line import arguments_of
 from sealegs_learning.training.config import TrainConfig
 from sealegs_learning.training.run import read_curve
+from sealegs_sim.randomize import DEFAULT_RANGES
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +73,66 @@ def test_a_card_says_what_a_repetition_needs(config: TrainConfig) -> None:
     curve = read_curve(config.out / "train.jsonl")
     assert card["curve"] == curve
     assert [row["update"] for row in card["evaluations_while_training"]] == [30, 60]
+
+
+def test_a_card_says_which_robot_source_and_data_it_was(config: TrainConfig) -> None:
+    card = card_of(config.out / "checkpoint")
+    assert card["robot_profile"] == {"digest": load_robot("so101").digest, "randomization": {}}
+    assert card["source"] == revision()
+    data = roll_out("reach", "scripted", 3)
+    assert card["data"]["dataset_fingerprint"] == data.fingerprint
+    assert (card["data"]["episodes"], card["data"]["rows"], card["data"]["bags"]) == (3, 600, [])
+    assert card["init"] is None
+    text = (config.out / "checkpoint" / "CARD.md").read_text()
+    assert "| dataset | rollouts: 3 episodes, 600 rows |" in text
+    assert f"| robot profile | {load_robot('so101').digest} |" in text
+    assert "started from" not in text
+
+
+def test_a_card_names_the_bags_of_its_dataset(reach_dataset: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(TrainConfig(run, reach_dataset, learner="bc", updates=2, hidden=(8,), iql=IQLSettings(tau=0.9)))
+    card, text = card_of(run / "checkpoint"), (run / "checkpoint" / "CARD.md").read_text()
+    assert card["data"]["bags"] == [f"episode_{i:04d}" for i in range(4)]
+    assert card["data"]["dataset"] == str(reach_dataset)
+    assert "4 episodes, 80" in text
+    assert "from 4 bags (episode_0000 to episode_0003)" in text
+    # What another learner was set to, as in a sweep over learners, is not said.
+    assert "iql" not in card["command"]
+    assert "iql" not in card["config"]
+    assert "finetune" not in card["config"]
+
+
+def test_a_card_says_how_to_make_what_training_started_from(config: TrainConfig, tmp_path: Path) -> None:
+    run, again = tmp_path / "ppo", tmp_path / "again"
+    ppo = PPOSettings(steps=32, envs=2, horizon=16, epochs=1)
+    train(TrainConfig(run, task="reach", learner="ppo", init=config.out, ppo=ppo, batch_size=16))
+    first, card = card_of(config.out / "checkpoint"), card_of(run / "checkpoint")
+    init = card["init"]
+    assert init["weights_sha256"] == load_checkpoint(config.out).description["weights_sha256"]
+    assert init["config"] == load_checkpoint(config.out).description["config"]
+    assert (init["learner"], init["update"], init["unit"]) == ("bc", 60, "update")
+    for name in ("command", "seeds", "data", "source", "versions", "robot_profile"):
+        assert init[name] == first[name], name
+    assert card["robot_profile"]["randomization"] == {k: list(pair) for k, pair in DEFAULT_RANGES.items()}
+    assert "updates" not in card["config"]
+    text = (run / "checkpoint" / "CARD.md").read_text()
+    assert f"```\n{first['command']}\n{card['command']}\n```" in text
+    assert f"BC after 60 updates, weights {init['weights_sha256']}" in text
+    assert "| randomised by | geom_friction 0.8 to 1.2, body_mass 0.9 to 1.1," in text
+    assert len(text.splitlines()) < 130
+    # A start of a start is in it too.
+    train(TrainConfig(again, task="reach", learner="ppo", init=run, ppo=ppo, batch_size=16))
+    assert card_of(again / "checkpoint")["init"]["init"]["weights_sha256"] == init["weights_sha256"]
+    assert commands_of(card_of(again / "checkpoint"))[:2] == [first["command"], card["command"]]
+
+
+def test_a_card_of_an_older_release_takes_an_evaluation(config: TrainConfig, tmp_path: Path) -> None:
+    old = {k: v for k, v in card_of(config.out / "checkpoint").items() if k not in {"robot_profile", "init", "source"}}
+    old["data"] = {"dataset_fingerprint": "abc", "transitions": 5}
+    (tmp_path / "card.json").write_text(json.dumps(old))
+    add_evaluation(tmp_path, {"task": "reach", "mean_return": 1.0, "return_interval": [0.0, 2.0]})
+    assert "| mean_return | 1 | 0 to 2 |" in (tmp_path / "CARD.md").read_text()
 
 
 def test_an_evaluation_comes_onto_the_card_with_its_intervals(config: TrainConfig) -> None:

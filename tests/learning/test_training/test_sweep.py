@@ -15,6 +15,7 @@ from sealegs.training.jobs import Job, run_jobs
 from sealegs.training.sweep import Sweep
 from sealegs_contract.errors import LearningError
 from sealegs_learning.evaluation.ranking import rank
+from sealegs_learning.learners.settings import FinetuneSettings
 from sealegs_learning.statistics import t_interval, wilson_interval
 from sealegs_learning.training.config import TrainConfig, decisive
 from sealegs_learning.training.grid import expand, settable
@@ -34,9 +35,29 @@ def test_a_grid_is_all_combinations() -> None:
     assert [s.name for s in expand(BASE, [])] == ["base"]
 
 
+def test_an_x_parts_the_numbers_of_one_value() -> None:
+    settings = expand(BASE, ["hidden=16,32", "inputs.image_size=60x80"])
+    assert [s.config.hidden for s in settings] == [(16,), (32,)]
+    assert {s.config.inputs.image_size for s in settings} == {(60, 80)}
+    settings = expand(BASE, ["hidden=16x16,32x16x8,64 64"])
+    assert [s.config.hidden for s in settings] == [(16, 16), (32, 16, 8), (64, 64)]
+    assert settings[0].folder == settings[0].name == "hidden=16x16"
+    # Names may have an x in them: lists of words are parted by spaces alone.
+    found = expand(BASE, ["inputs.fields=box.position joint_position,joint_position"])
+    assert [s.config.inputs.fields for s in found] == [("box.position", "joint_position"), ("joint_position",)]
+
+
 def test_settings_of_another_learner_make_no_runs_of_their_own() -> None:
     settings = expand(BASE, ["learner=iql,bc", "iql.tau=0.7,0.9"])
     assert [s.name for s in settings] == ["learner=iql,iql.tau=0.7", "learner=iql,iql.tau=0.9", "learner=bc"]
+
+
+def test_updates_make_no_runs_where_steps_are_counted() -> None:
+    settings = expand(BASE, ["learner=bc,ppo", "updates=5,9"])
+    assert [s.name for s in settings] == ["learner=bc,updates=5", "learner=bc,updates=9", "learner=ppo"]
+    assert "updates" not in decisive(replace(BASE, learner="ppo"))
+    assert "updates" not in decisive(replace(BASE, finetune=FinetuneSettings(steps=1)))
+    assert {"updates", "unio4", "ppo"} <= decisive(replace(BASE, learner="unio4")).keys()
 
 
 def test_what_does_not_decide_the_weights_is_varied_all_the_same() -> None:
@@ -53,6 +74,10 @@ def test_what_does_not_decide_the_weights_is_varied_all_the_same() -> None:
         ("tau=0.7", "no setting 'tau' to vary; .*iql.tau"),
         ("seed=1,2", "no setting 'seed'"),
         ("iql.tau=high", "iql.tau=high: expected float"),
+        ("hidden=16x,32", "hidden=16x: expected one or more of int, as 64x64"),
+        ("hidden=16-16", "hidden=16-16: expected one or more of int"),
+        ("inputs.image_size=60", "inputs.image_size=60: expected 2 of int, as 64x64"),
+        ("inputs.image_size=60x80x3", "expected 2 of int"),
         ("learner=iql,sac", "learner=sac: .*ppo"),
         ("bc.loss=mse,gaussian", "no run of this grid uses it"),
         ("iql.tau=0.7,0.7", "comes twice"),
