@@ -23,6 +23,7 @@ from sealegs_contract.robot import canonical_json
 from sealegs_learning.judge.base import Judge, Pair, Preference, Provenance
 
 LEASE_S = 900.0
+LOCK_TIMEOUT_S = 60.0
 _SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -47,6 +48,19 @@ def answer_key(judge: Judge, task_text: str, pair: Pair) -> str:
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 
+def _write_ahead(db: sqlite3.Connection) -> None:
+    """Switch to a write-ahead log. Where two processes do it at once, SQLite fails one of them without waiting."""
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
 class Ledger:
     """One open ledger; use as a context manager, from one thread. Raises JudgeError on a file that is no ledger."""
 
@@ -56,8 +70,8 @@ class Ledger:
         self._host, self._process = socket.gethostname(), _process_mark(os.getpid())
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._db = sqlite3.connect(self.path, timeout=60.0, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db = sqlite3.connect(self.path, timeout=LOCK_TIMEOUT_S, isolation_level=None)
+            _write_ahead(self._db)
             self._db.execute("PRAGMA synchronous=FULL")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, _SCHEMA_VERSION):
