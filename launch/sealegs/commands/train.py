@@ -38,8 +38,9 @@ def _one(config: TrainConfig) -> int:
     check_config(config)
     with LiveTraining(_title(config), total_of(config), unit_of(config)) as live:
         report = train(config, live)
+    speed = f" ({report.per_second:.0f}/s)" if report.per_second else ""
     print(
-        f"{report.done} {report.unit}s in {report.seconds:.0f} s ({report.per_second:.0f}/s)"
+        f"{report.done} {report.unit}s in {report.seconds:.0f} s{speed}"
         f"{f', stopped early: {report.stopped}' if report.stopped else ''}; checkpoint: {report.checkpoint}"
     )
     return 0

@@ -148,7 +148,7 @@ def test_sparklines_by_hand() -> None:
 
 
 def test_the_screen_shows_figures_as_they_come() -> None:
-    console = Console(file=io.StringIO(), width=120, force_terminal=False)
+    console = Console(file=io.StringIO(), width=120, force_terminal=False, force_interactive=True)
     live = LiveTraining("IQL, reward true", 100, "update", console)
     for done, value in ((10, 4.0), (20, 1.0), (30, 2.0)):
         live(done, 100, {"q_loss": value, **({"success": 0.25} if done == 30 else {})})
