@@ -37,7 +37,7 @@ def cells(options: BenchOptions) -> list[Cell]:
         else {"steps": 1_000_000, "snapshots": 20, "rows": 200_000}
     )
     learning = {"updates": 200, "episodes": 5} if quick else {"updates": 15_000, "episodes": 20}
-    timing = {"rounds": 4, "block": 20} if quick else {"rounds": 20, "block": 150}
+    timing = {"rounds": 4, "block": 20} if quick else {"rounds": 12, "block": 100}
     robots = dict.fromkeys(task.split("/")[0] for task in tasks)
     seeds = options.seeds_or((0, 1, 2))
     first = min(seeds)  # makes the data, which all seeds then learn from
