@@ -7,6 +7,7 @@ backward; a GPU is filled only by all networks at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from sealegs_learning.learners.backprop import Backprop, Precision, gradient_of,
 from sealegs_learning.networks import StackedPerceptron
 
 
-class Perceptrons:
+class Perceptrons(Protocol):
     """`forward` gives (K, B, O) for (B, D), shared by all, or (K, B, D); `backward` fills the parameters' gradients.
 
     On a CPU what `forward` returns for K = 1 is overwritten by its next call with the same batch size.
@@ -24,11 +25,11 @@ class Perceptrons:
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs (K, B, O)."""
-        raise NotImplementedError
+        ...
 
     def backward(self, d: Tensor) -> None:
         """Gradients for dL/dy (K, B, O) at the input of the last `forward`."""
-        raise NotImplementedError
+        ...
 
 
 def stacked(stack: StackedPerceptron, precision: Precision = "float32", trained: bool = True) -> Perceptrons:
@@ -66,7 +67,7 @@ def single(network: nn.Sequential, precision: Precision = "float32") -> Perceptr
     )
 
 
-class OneByOne(Perceptrons):
+class OneByOne:
     """On a CPU."""
 
     def __init__(self, members: Sequence[Backprop]) -> None:
@@ -85,7 +86,7 @@ class OneByOne(Perceptrons):
             member.backward(own)
 
 
-class AtOnce(Perceptrons):
+class AtOnce:
     """On a GPU: weights (K, I, O), biases (K, 1, O) and their gradients, in place. Fit for a CUDA graph."""
 
     def __init__(
