@@ -244,7 +244,7 @@ def _speed_plot(groups: Mapping[str, Mapping[str, Sequence[Row]]]) -> dict[str, 
     plots.bars(
         axes, speeds, colour={name: tints[PEER if name.startswith(PEER) else OURS] for name in speeds}, unit="/s"
     )
-    axes.set(title="environment steps a second, whole training", xlabel="steps/s")
+    axes.set(title="speed of the whole training", xlabel="environment steps a second")
     return {"speed": bars}
 
 
