@@ -22,8 +22,9 @@ def test_every_arm_has_the_same_logs_updates_and_starts() -> None:
         assert {cell.arm for cell in found} == set(arms)
         assert {cell.seed for cell in found} == seeds
         assert all(cell.stage == 1 for cell in found)
-    asked = find_bench("policies").cells(BenchOptions(seeds=(7,)))
-    assert {cell.seed for cell in asked if cell.stage == 1} == {7}
+    asked = find_bench("policies").cells(BenchOptions(seeds=(9, 7)))
+    assert {cell.seed for cell in asked if cell.stage == 1} == {7, 9}
+    assert {cell.seed for cell in asked if cell.stage == 0} == {7}  # makes the logs of all
 
 
 def rows_of(outcomes: dict[str, list[list[int]]], task: str = "drawer") -> list[dict[str, Any]]:

@@ -70,6 +70,15 @@ def test_claims_by_hand() -> None:
     ]  # fmt: skip
 
 
+def test_one_seed_leaves_what_needs_an_interval_open() -> None:
+    rows = [row(arm, "HalfCheetah-v5", 0, 1000.0, seconds) for arm, seconds in ((ppo.OURS, 1.0), (ppo.PEER, 4.0))]
+    final, area, speed, _ = ppo.summarise(rows, FULL).claims
+    for gain in (final, area):
+        assert gain.value is None
+        assert not gain.holds
+    assert (speed.value, speed.interval) == (pytest.approx(4.0), None)
+
+
 def test_the_large_minibatch_alone_is_a_comparison_of_speed() -> None:
     rows = [row(arm, ppo.LARGE_TASK, 0, 1.0, seconds) for arm, seconds in ((ppo.OURS, 1.0), (ppo.PEER, 3.5))]
     summary = ppo.summarise(rows, FULL)

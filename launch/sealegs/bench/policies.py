@@ -79,10 +79,17 @@ def cells(options: BenchOptions) -> list[Cell]:
     tasks = options.tasks_or(TASKS)
     seen_tasks = [task for task in tasks if task in SEEN_TASKS or options.tasks]
     seeds, seen_seeds = options.seeds_or(SEEDS), options.seeds_or(SEEN_SEEDS)
-    found = [Cell(DATA, task, 0, logs) for task in tasks] + [Cell(SEEN_DATA, t, 0, seen_logs) for t in seen_tasks]
+    first = _log_seed(options)
+    found = [Cell(DATA, task, first, logs) for task in tasks]
+    found += [Cell(SEEN_DATA, task, first, seen_logs) for task in seen_tasks]
     found += [Cell(arm, task, seed, learning, stage=1) for task in tasks for seed in seeds for arm in ARMS]
     found += [Cell(arm, task, seed, seeing, stage=1) for task in seen_tasks for seed in seen_seeds for arm in SEEN_ARMS]
     return found
+
+
+def _log_seed(options: BenchOptions) -> int:
+    """The first seed makes the logs, which all seeds then learn from."""
+    return min(options.seeds_or(SEEDS))
 
 
 def run_cell(cell: Cell, context: CellContext) -> dict[str, Any]:
@@ -96,11 +103,12 @@ def run_cell(cell: Cell, context: CellContext) -> dict[str, Any]:
     torch.set_num_threads(1)
     if cell.arm in (DATA, SEEN_DATA):
         cameras = tuple(cell.settings.get("cameras", ()))
-        data = roll_out(cell.task, "noisy", cell.settings["episodes"], seed=0, cameras=cameras)
+        data = roll_out(cell.task, "noisy", cell.settings["episodes"], seed=cell.seed, cameras=cameras)
         data.save(context.folder / "rollouts.npz")
         return {"success": data.success_rate, "rows": len(data.state)}
     source = SEEN_DATA if cell.arm in SEEN_ARMS else DATA
-    data = RolloutDataset.load(context.folder_of(source, cell.task, 0) / "rollouts.npz", cell.task)
+    logs = context.folder_of(source, cell.task, _log_seed(context.options))
+    data = RolloutDataset.load(logs / "rollouts.npz", cell.task)
     config = _config(cell, data)
     session = offline_session(config, data)
     for done in range(0, config.updates, max(config.updates // 20, 1)):

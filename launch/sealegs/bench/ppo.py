@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sealegs.bench import plots
 from sealegs.bench.frame import Bench, Cell, CellContext, Row, Summary, Table
 from sealegs.bench.options import BenchOptions
+from sealegs.bench.over_seeds import seed_interval
 from sealegs.bench.peers import Peer
 from sealegs_learning.results import Claim
-from sealegs_learning.statistics import Interval, t_interval, wilson_interval
+from sealegs_learning.statistics import wilson_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -166,18 +166,14 @@ def _comparison(task: str, arms: Mapping[str, Sequence[Row]]) -> list[Claim]:
         for name, a, b in pairs:
             gains = (np.array(a) - np.array(b)) / abs(float(np.mean(b)))
             title = f"{task}: {name}, ours less stable-baselines3's over the latter; not worse beyond doubt"
-            claims.append(Claim(title, float(gains.mean()), "high >= 0", _over_seeds(gains)))
+            span = seed_interval(gains)
+            claims.append(Claim(title, float(gains.mean()) if span else None, "high >= 0", span))
     target = ">= 3"
     for unit, speed in (("second", _speed), ("CPU second", _speed_of_cpu)):
         ratios = [speed(a) / speed(b) for a, b in zip(ours, peer, strict=True)]
         title = f"{task}: environment steps a {unit}, ours / stable-baselines3's"
-        claims.append(Claim(title, float(np.mean(ratios)), target, _over_seeds(ratios)))
+        claims.append(Claim(title, float(np.mean(ratios)), target, seed_interval(ratios)))
     return claims
-
-
-def _over_seeds(values: Sequence[float] | NDArray[np.float64]) -> Interval:
-    """Student's interval of the mean over the seeds; of one seed, that seed."""
-    return t_interval(values) if len(values) > 1 else Interval(float(values[0]), float(values[0]))
 
 
 def _success(task: str, rows: Sequence[Row]) -> Claim:

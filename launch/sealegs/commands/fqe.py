@@ -41,6 +41,7 @@ def run(config: Config) -> int:
     import torch
     from rich.progress import Progress
 
+    from sealegs.os_errors import require_file
     from sealegs_contract.errors import LearningError
     from sealegs_learning.data.dataset import Dataset
     from sealegs_learning.evaluation.expansion import evaluate_offline
@@ -51,6 +52,8 @@ def run(config: Config) -> int:
 
     if not config.policy:
         raise LearningError("no policy to evaluate: give --policy CHECKPOINT, once for each")
+    if config.json is not None:
+        require_file(config.json)
     torch.set_num_threads(1)
     data = Dataset.open(config.dataset)
     policies = {str(path): load_policy(path) for path in config.policy}

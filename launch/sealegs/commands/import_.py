@@ -61,9 +61,12 @@ def run(config: Config) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from sealegs.os_errors import require_file
     from sealegs_contract.errors import BagError
     from sealegs_learning.data.importer import import_bags
 
+    if config.json is not None:
+        require_file(config.json)
     if not config.bags:
         raise BagError("no bags given: name bag folders, .mcap files, or folders of bags")
     console = Console()
