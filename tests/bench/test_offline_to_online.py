@@ -56,7 +56,8 @@ def finetune_rows(gains):
             begin = start["success"] if first else 0.0
             climb = [[k, begin + gains[arm] * k / finetune.POINTS, 0.5] for k in range(finetune.POINTS + 1)]
             curve = climb if first else climb[1:]
-            rows.append({**base, "arm": arm, "curve": curve, "offline": {"accepted": 3.0, "rounds": 5.0}})
+            found = {"curve": curve, "offline": {"accepted": 3.0, "rounds": 5.0}, "cpu_seconds": 7.0 + seed}
+            rows.append({**base, "arm": arm, **found})
     return rows
 
 
@@ -75,6 +76,8 @@ def test_finetune_bench_states_differences_over_seeds():
     assert same.value == pytest.approx(0.0)
     assert not same.holds
     assert "3 of 5" in " ".join(summary.notes)
+    assert f"{finetune.IQL} 8." in " ".join(summary.notes)
+    assert claims["success at the end less at the start, IQL fine-tuning"].value == pytest.approx(0.5)
     lines = {line.get_label(): line.get_xdata() for line in summary.plots["curves"].axes[0].get_lines()}
     assert {arm: line[0] for arm, line in lines.items()} == {arm: 0 if first else 1 for arm, first in ARMS.items()}
 

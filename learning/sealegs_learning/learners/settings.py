@@ -217,11 +217,11 @@ class FinetuneSettings:
     """Environment steps; 0 learns from the logs alone."""
     envs: int = 8
     """Simulations side by side."""
-    updates_per_step: float = 0.25
-    """Gradient updates per environment step."""
+    updates_per_step: float = 1.0
+    """Gradient updates per environment step: the paper's one. A quarter is four times as fast, and learns less."""
     offline_share: float = 0.5
     """Share of every batch that comes from the logs."""
-    noise: float = 0.2
+    noise: float = 0.1
     """Deviation of the noise on the policy's actions, which lie in [-1, 1]."""
     randomise: bool = True
     """Draw a new robot for every episode of a robot's task, from the profile's ranges or the default ones."""

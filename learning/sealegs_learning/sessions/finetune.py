@@ -7,6 +7,7 @@ does not decay, and rewards are scaled as the logs' were, so that Q and V go on 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,9 +63,8 @@ class FinetuneSession:
         self.batches = torch.Generator().manual_seed(config.seed + 1)
         self.noise = np.random.default_rng((config.seed, 1))
         rows = -(-c.steps // env.num_envs) * env.num_envs
-        self.memory = Transitions(
-            torch.zeros(rows, logs.packed.shape[1]), logs.observation_size, logs.action_size, logs.normalizer
-        )
+        both = torch.cat([logs.packed, torch.zeros(rows, logs.packed.shape[1])])
+        self.memory = replace(logs, packed=both)  # the logs, then own steps
         self.observation = np.asarray(env.reset(seed=config.seed)[0])
         self.tally = EpisodeTally(env.num_envs)
 
@@ -78,8 +78,9 @@ class FinetuneSession:
         metrics: dict[str, Tensor] = {}
         while self.done < until:
             self._step()
-            for _ in range(self._updates_due()):
-                metrics = self.learner.update(self._batch())
+            due = self._updates_due()
+            for left in reversed(range(due)):
+                metrics = self.learner.update(self._batch(), measured=left == 0)
         return {name: float(value) for name, value in metrics.items()} | self.tally.figures()
 
     def _updates_due(self) -> int:
@@ -107,14 +108,19 @@ class FinetuneSession:
             torch.from_numpy(terminated.astype(np.float32)),
             self.logs.normalizer,
         )
-        self.memory.packed[self.done : self.done + len(rows)] = rows.packed
+        self._own[self.done : self.done + len(rows)] = rows.packed
         self.done += len(rows)
+
+    @property
+    def _own(self) -> Tensor:
+        """Own steps, those to come being zero."""
+        return self.memory.packed[len(self.logs) :]
 
     def _batch(self) -> Batch:
         """Own steps and logged ones in the shares that were asked for."""
-        own = self.memory.rows(torch.randint(self.done, (self.own_share,), generator=self.batches))
-        logged = self.logs.sample(self.batches, self.batch_size - self.own_share)
-        return Batch(*(torch.cat(pair) for pair in zip(own, logged, strict=True)))
+        own = len(self.logs) + torch.randint(self.done, (self.own_share,), generator=self.batches)
+        logged = self.logs.draw(self.batches, self.batch_size - self.own_share)[0]
+        return self.memory.rows(torch.cat([own, logged]))
 
     def tensors(self) -> dict[str, Tensor]:
         """Learner, memory, envs and generators."""
@@ -123,7 +129,7 @@ class FinetuneSession:
         state |= {
             "batches.generator": self.batches.get_state(),
             "noise": torch.from_numpy(generator_words(self.noise)),
-            "memory": self.memory.packed[: self.done].clone(),
+            "memory": self._own[: self.done].clone(),
             "updates": torch.tensor(self.learner.done),
         }
         return self.learner.tensors() | state
@@ -133,7 +139,7 @@ class FinetuneSession:
         self.learner.load_tensors(state, int(state["updates"]))
         self.batches.set_state(state["batches.generator"])
         self.noise = generator_from_words(state["noise"].numpy())
-        self.memory.packed[:done] = state["memory"]
+        self._own[:done] = state["memory"]
         self.tally.load_tensors({k.removeprefix("tally."): v for k, v in state.items() if k.startswith("tally.")})
         env = {k.removeprefix("env."): v.numpy() for k, v in state.items() if k.startswith("env.")}
         self.observation = np.asarray(self.env.set_state(env))

@@ -175,8 +175,8 @@ def test_iql_goes_on_with_its_values_and_remembers_its_steps(started, logs, tmp_
     assert all(torch.equal(t, kept[n]) for n, t in session.learner.tensors().items() if n.startswith("networks."))
     session.advance(48)
     assert session.done == 48
-    assert session.learner.done == 12  # a quarter of an update a step
-    memory = session.memory.rows(torch.arange(48))
+    assert session.learner.done == 48  # an update a step
+    memory = session.memory.rows(len(session.logs) + torch.arange(48))
     own = session.logs.normalizer
     # Each env's next observation is the observation of its next step, two rows further on.
     assert torch.equal(memory.next_observation[:-2], memory.observation[2:])
