@@ -201,6 +201,9 @@ def _notes(options: BenchOptions) -> list[str]:
         "The eager arm is plain PyTorch with CORL's structure: a module, an optimiser and a backward for each network. "
         "CORL itself is timed where its algorithms/offline/iql.py lies at PEERS/corl/iql.py.",
         "Data is PPO's, made by the same command: medium, replay and medium-expert by snapshots of one run.",
+        "Where falling ends an episode (Hopper, Walker2d) a constant reward is no control: it pays for staying alive, "
+        "which is most of what these robots earn. HalfCheetah cannot fall; there it teaches nothing. With a reward of "
+        "zero every weight is 1, and IQL is BC.",
         "Few updates (15,000; the paper has a million), the same for all arms: about an hour with --jobs 2.",
         *([] if options.device != "cpu" else ["No GPU was used: the CUDA graph's claims are not in this file."]),
     ]
