@@ -21,7 +21,7 @@ def fqe_rows(estimate):
         values = dict(zip(NAMES, estimate, strict=True))
         intervals = {name: [value - 1.0, value + 1.0] for name, value in values.items()}
         rows.append({**base, "arm": fqe.FQE, "values": values, "intervals": intervals, "logs": 6.5, "plain": nothing})
-        rows.append({**base, "arm": fqe.CONSTANT, "values": nothing, "intervals": intervals, "logs": 0.0})
+        rows.append({**base, "arm": fqe.SHUFFLED, "values": nothing, "intervals": intervals, "logs": 0.0})
     return rows
 
 

@@ -1,8 +1,8 @@
 """Bench `fqe`: does fitted Q evaluation order policies as the simulator does?
 
 Stage 0, a cell a seed: logs of operators of unequal skill, fourteen policies of varied quality, and what each is truly
-worth, from simulation. Stage 1: FQE's values from the logs alone, under the true reward and under a constant one; under
-the true one also without the model, by the same Q networks.
+worth, from simulation. Stage 1: FQE's values from the logs alone, under the true reward and under the same rewards
+shuffled over the rows; under the true one also without the model, by the same Q networks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sealegs.bench.options import BenchOptions
 from sealegs_learning.results import Claim
 from sealegs_learning.statistics import Interval, kendall, spearman
 
-TRUTH, FQE, CONSTANT = "simulation", "FQE, true reward", "FQE, constant reward"
+TRUTH, FQE, SHUFFLED = "simulation", "FQE, true reward", "FQE, shuffled rewards"
 PLAIN = "FQE without a model"
 AGREEMENT = "agreement with the logs"
 AGREES = "agreement"
@@ -37,7 +37,7 @@ def cells(options: BenchOptions) -> list[Cell]:
     data = {"episodes": 40 if quick else 120, "share": 0.2 if quick else 1.0}
     truth = {**data, "starts": 16 if quick else 64, "steps": 300 if quick else 400}
     fqe = {**data, "updates": 1_500 if quick else 6_000, "model_updates": 500 if quick else 3_000, "walk": WALK}
-    members = {FQE: 2 if quick else 5, CONSTANT: 2}
+    members = {FQE: 2 if quick else 5, SHUFFLED: 2}
     found = []
     for seed in options.seeds_or((0, 1, 2)):
         for task in options.tasks_or(("drawer",)):
@@ -87,7 +87,9 @@ def _estimate(cell: Cell, data: Any, policies: Mapping[str, Any], context: CellC
     c = cell.settings
     settings = FQESettings(gamma=GAMMA, updates=int(c["updates"]), members=int(c["members"]))
     model = ModelSettings(steps=int(c["walk"]), updates=int(c["model_updates"]))
-    reward = read_reward(data, "true" if cell.arm == FQE else "constant").mean
+    reward = read_reward(data, "true").mean
+    if cell.arm == SHUFFLED:
+        reward = np.random.default_rng(cell.seed).permutation(reward)
     judged = [*policies.values(), None]
     evaluator = PolicyEvaluator(logged_steps(data, reward), judged, settings, cell.seed).run(context.progress)
     plain, found = evaluator.values(), expanded(evaluator, judged, model, context.progress)
@@ -104,7 +106,7 @@ def summarise(rows: Sequence[Row], options: BenchOptions) -> Summary:
     groups = _groups(rows)
     names = list(groups[0][TRUTH]["values"])
     truth = np.array([[g[TRUTH]["values"][n] for n in names] for g in groups])
-    found = {FQE: (FQE, "values"), PLAIN: (FQE, "plain"), CONSTANT: (CONSTANT, "values"), AGREEMENT: (TRUTH, AGREES)}
+    found = {FQE: (FQE, "values"), PLAIN: (FQE, "plain"), SHUFFLED: (SHUFFLED, "values"), AGREEMENT: (TRUTH, AGREES)}
     scores = {arm: np.array([[g[row][key][n] for n in names] for g in groups]) for arm, (row, key) in found.items()}
     spans = np.array([[g[FQE]["intervals"][n] for n in names] for g in groups])
     draws = {arm: resampled(spearman, truth, s) for arm, s in scores.items()}
@@ -129,7 +131,8 @@ def summarise(rows: Sequence[Row], options: BenchOptions) -> Summary:
         "networks at the first states.",
         f"FQE's 95% intervals hold the true value of {_held(truth, spans):.0%} of the policies: they are over "
         "resampled logs and do not cover what the model and Q guess where the logs hardly went.",
-        "A correlation's interval is over resampled policies, the same in every seed.",
+        "A correlation's interval is over resampled policies, the same in every seed. The control's rewards have the "
+        "true ones' values and nothing to do with what was done; a constant reward would give all policies one value.",
     ]
     logs = np.array([g[FQE]["logs"] for g in groups])
     gains = {arm: (rho[FQE][0] - rho[arm][0], interval(draws[FQE] - draws[arm])) for arm in (AGREEMENT, PLAIN)}
@@ -143,7 +146,7 @@ def _rank_claims(rho: Correlations, tau: Correlations, gains: Correlations, poli
         Claim("Spearman rank correlation of FQE with simulation, mean over seeds", rho[FQE][0], ">= 0.7", rho[FQE][1]),
         Claim("the same, its interval over resampled policies", rho[FQE][0], "low > 0", rho[FQE][1]),
         Claim("Kendall rank correlation of FQE with simulation", tau[FQE][0], "low > 0", tau[FQE][1]),
-        Claim("control: Spearman with a constant reward", rho[CONSTANT][0], "low <= 0", rho[CONSTANT][1]),
+        Claim("control: Spearman with shuffled rewards", rho[SHUFFLED][0], "low <= 0", rho[SHUFFLED][1]),
         *(Claim(f"Spearman of FQE less that of {arm}, paired", v, "low > 0", span) for arm, (v, span) in gains.items()),
     ]
 
