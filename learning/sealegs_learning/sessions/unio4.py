@@ -5,7 +5,8 @@ pi_0 is the policy that it starts from, Q_k FQE's ensemble for what made the log
     candidate = some steps from pi on min(rho A, clip(rho, 1 +- clip) A),   rho = candidate(a|s) / pi_0(a|s)
     pi <- candidate if J(candidate) - J(pi) > deviations * (its bootstrap deviation), by FQE; else pi stays
 The logs' Q never asks what a policy would do where nobody has been. The paper's ratio is to the policy of the last
-round. Here it stays with pi_0: one trust region for all rounds, beyond which neither A nor FQE knows anything.
+round. Here it stays with pi_0: one trust region for all rounds, beyond which neither A nor FQE knows anything. The
+paper's pi_0 is each of four cloned policies; here it is any one policy.
 """
 
 from __future__ import annotations
