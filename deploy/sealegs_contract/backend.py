@@ -58,7 +58,8 @@ class RobotBackend(Protocol):
         ...
 
     def reset(self, seed: int | None = None) -> None:
-        """Start a new episode (simulated), or raise BackendError where a person must do it."""
+        """Start a new episode (simulated), which stands still until the first `write`; or raise BackendError where a
+        person must do it."""
         ...
 
     def health(self) -> Mapping[str, str]:

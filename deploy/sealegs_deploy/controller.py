@@ -120,6 +120,7 @@ class Controller:
             raise ControllerError(f"cannot arm: {problem}")
         self._forget_motion()
         self._guard.reset(streams.joint_position(self.robot.joint_names))
+        self._used_stamp = streams.joint_stamp_ns  # begin with the next: a command for this one could miss its tick
         self._go(State.ACTIVE, "armed by the operator", now_ns)
 
     def disarm(self, now_ns: int) -> None:

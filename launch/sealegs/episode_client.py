@@ -27,7 +27,7 @@ from sealegs_contract.observation import Observation, ObservationAssembler
 from sealegs_contract.robot import RobotProfile
 from sealegs_contract.sample import CommandSample, FloatArray
 from sealegs_ros import qos
-from sealegs_ros.conversions import from_message, to_message
+from sealegs_ros.conversions import from_message, to_message, to_ns
 from sealegs_sim.tasks import Task
 
 # A first service call over fresh discovery takes up to 4 s, and a busy machine starts nodes late. Waiting long costs
@@ -76,6 +76,8 @@ class EpisodeClient(Node):
         self._executor.add_node(self)
         self._commander: Commander | None = None
         self._steps = 0
+        self._began_ns: int | None = None
+        self._commanded = False
         self._horizon = 0
         self._progress = 0.0
         self._ticked: Future | None = None
@@ -87,6 +89,7 @@ class EpisodeClient(Node):
             topic = topics.object_pose(name)
             self.create_subscription(PoseStamped, topic, self._on_sample(topic), qos.STREAM)
         self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, qos.STREAM)
+        self.create_subscription(JointTrajectory, topics.JOINT_TRAJECTORY, self._on_command, qos.COMMAND)
         if film_camera:
             self.create_subscription(CompressedImage, topics.camera_image(film_camera), self._on_image, qos.IMAGE)
 
@@ -127,7 +130,9 @@ class EpisodeClient(Node):
     ) -> EpisodeResult:
         """One episode of the task's horizon: reset, `start`, watch, `stop`.
 
-        It may take as long as it likes while the robot goes on; BackendError when it stands still.
+        Step k is the state k periods after the one that the first command answers, as in process; where nobody
+        commands, after `start`. It may take as long as it likes while the robot goes on; BackendError when it stands
+        still.
         With a `commander` this client commands the robot itself; without one a policy node does.
         """
         if commander is not None and self._command_publisher is None:
@@ -135,6 +140,7 @@ class EpisodeClient(Node):
         self.reset(seed)
         self._monitor.reset()
         self._steps, self._progress = 0, 0.0
+        self._began_ns, self._commanded = None, False
         self.film = []
         start()
         self._commander = commander
@@ -157,6 +163,10 @@ class EpisodeClient(Node):
         if self._finished is not None:
             self.film.append(bytes(message.data))
 
+    def _on_command(self, message: JointTrajectory) -> None:
+        if not self._commanded:
+            self._began_ns, self._commanded = to_ns(message.header.stamp), True
+
     def _on_joints(self, message: JointState) -> None:
         sample = from_message(topics.JOINT_STATES, message)
         self._assembler.push(sample)
@@ -168,12 +178,14 @@ class EpisodeClient(Node):
         fields = self._spec.split(observation.vector)
         self._progress = float(self._task.progress(fields))
         self._monitor.update(bool(self._task.achieved(fields)))
-        if self._commander is not None:
-            measured = self._assembler.joint_position(self._robot.joint_names)
-            self._command_publisher.publish(to_message(self._commander(observation, measured)))
-        self._steps += 1
+        if self._began_ns is None:
+            self._began_ns = sample.stamp_ns
+        self._steps = (sample.stamp_ns - self._began_ns) // self._robot.control_period_ns
         if self._steps >= self._horizon:
             self._finished.set_result("horizon")
+        elif self._commander is not None:
+            measured = self._assembler.joint_position(self._robot.joint_names)
+            self._command_publisher.publish(to_message(self._commander(observation, measured)))
 
     # -- spinning ------------------------------------------------------------------------------------------------
 

@@ -23,8 +23,9 @@ class MujocoBackend:
     """RobotBackend in simulation. `reset(seed)` starts exactly as `SealegsEnv.reset(seed=seed)`.
 
     Time is simulated: it advances by one control period with `advance()` and goes on across resets, so stamps never
-    repeat. The renderer is made at the first image; `render=False` delivers no images at all. `viewer` opens a window
-    at connect().
+    repeat. A start stands still until the first `write`, as the env's does until its first step: however long it takes
+    to arm a policy, the arm does not sag meanwhile. The renderer is made at the first image; `render=False` delivers no
+    images at all. `viewer` opens a window at connect().
     """
 
     simulated = True
@@ -49,6 +50,7 @@ class MujocoBackend:
         self._tick = 0
         self._episodes = 0
         self._connected = False
+        self._standing = True
         self._targets = self.profile.home_rad
         self.reset(seed)
 
@@ -86,11 +88,16 @@ class MujocoBackend:
         if position.shape != self._targets.shape or not np.isfinite(position).all():
             raise BackendError(f"targets must be {self._targets.shape} finite values in rad, got {position.tolist()}")
         self._targets = position.copy()
+        self._standing = False
 
     def advance(self) -> None:
-        """One control period of physics. Raises BackendError if the simulation diverges; reset() recovers."""
+        """One control period of physics; of time alone before the first `write` of an episode.
+
+        Raises BackendError if the simulation diverges; reset() recovers.
+        """
         try:
-            self.simulation.step(self._targets)
+            if not self._standing:
+                self.simulation.step(self._targets)
         except SimulationError as error:
             raise BackendError(f"{error}; reset starts a new episode") from error
         self._tick += 1
@@ -129,6 +136,7 @@ class MujocoBackend:
             self._rng = np.random.default_rng(seed)
         self.simulation.reset(self._rng)
         self._targets = self.simulation.position
+        self._standing = True
         self._tick += 1 if self._episodes else 0  # a new state never shares its stamp with an old one
         self._episodes += 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -108,18 +109,20 @@ def test_rows_of_the_dataset_are_what_the_live_policy_saw(dataset: Dataset):
     for number, tick in enumerate(moments()):
         live = [conversions.from_message(conversions.topic_of(s), conversions.to_message(s)) for s in tick]
         now = live[0].stamp_ns
-        early = live if number == 0 else live[:4]  # a camera streams before the controller is armed
+        if number == 0:  # a robot streams before its controller is armed
+            for sample in live:
+                controller.push(replace(sample, stamp_ns=now - PERIOD), now - PERIOD)
+            controller.arm(now - PERIOD)
+        early = live if number == 0 else live[:4]
         for sample in early:
             controller.push(sample, now)
-        if number == 0:
-            controller.arm(now)
         assert controller.tick(now) is not None
         for sample in live[len(early) :]:
             controller.push(sample, now)
     episodes = learnable_episodes(dataset)
     np.testing.assert_array_equal(np.stack(recorder.vectors), view.inputs(dataset, episodes))
     transitions = build_transitions(dataset, np.zeros(STEPS, np.float32), view)
-    seeing = with_images(transitions, dataset, episodes, view.observation_spec.images, view.temporal.image_delay, 0)
+    seeing = with_images(transitions, dataset, episodes, view.observation_spec.images, view.temporal.image_delay)
     logged = seeing.frames[0][seeing.frame_of[0]].numpy()
     assert logged.shape == (STEPS - 1, 30, 40, 3)
     np.testing.assert_array_equal(np.stack(recorder.pixels)[:-1], logged)

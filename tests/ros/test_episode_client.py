@@ -62,3 +62,5 @@ def test_commands_that_came_too_late_are_told_with_the_figures():
     assert _too_slow(DriveOutcome((), robot_timing={"commands_accepted": 999, "commands_expired": 1})) == []
     (line,) = _too_slow(DriveOutcome((), robot_timing={"commands_accepted": 60, "commands_expired": 40}))
     assert "40 of 100 commands came too late" in line
+    (line,) = _too_slow(DriveOutcome((), robot_timing={"commands_accepted": 200, "commands_late": 3}))
+    assert "3 of 200 commands came after their tick" in line

@@ -35,13 +35,32 @@ def send(loop: RobotLoop, observed: Observed, target: np.ndarray, monotonic_ns: 
     assert loop.offer(sample, monotonic_ns) is None
 
 
-def test_without_commands_the_arm_stays(loop: RobotLoop) -> None:
-    before = loop.backend.read().position
-    for tick in range(50):
-        observed = loop.tick(tick * PERIOD)
-    np.testing.assert_allclose(observed.joints.position, before, atol=0.03)
+def test_a_start_stands_until_its_first_command_and_then_the_arm_stays_where_it_is_told(loop: RobotLoop) -> None:
+    for begin in (loop.backend.read, lambda: loop.reset(7).joints):
+        observed = begin()
+        before, stamp = observed.position, observed.stamp_ns
+        for tick in range(1, 26):
+            standing = loop.tick(tick * PERIOD)
+            assert standing.now_ns == stamp + tick * PERIOD
+        np.testing.assert_array_equal(standing.joints.position, before)
+        assert not standing.joints.velocity.any()
+        assert loop.holding
+        send(loop, standing, before, 26 * PERIOD)
+        for tick in range(26, 76):
+            held = loop.tick(tick * PERIOD).joints.position
+        assert 1e-3 < np.abs(held - before).max() < 0.03  # a servo without integral part gives way under gravity
     assert loop.holding
-    assert loop.holds == 0
+    assert loop.holds == 2
+    assert loop.late_commands == 0
+
+
+def test_a_command_that_its_tick_did_not_wait_for_is_counted(loop: RobotLoop) -> None:
+    observed = loop.tick(0)
+    send(loop, observed, ROBOT.home_rad, PERIOD)
+    newer = loop.tick(PERIOD)
+    loop.tick(2 * PERIOD)
+    send(loop, newer, ROBOT.home_rad, 2 * PERIOD)
+    assert loop.late_commands == 1
 
 
 def test_commands_move_the_arm_within_its_limits_and_silence_stops_it(loop: RobotLoop) -> None:

@@ -279,15 +279,16 @@ def _compare_lockstep_with_in_process(client: Any, driver: Driver, ticks: int) -
     start = observed.joints.position
 
     def targets(since_start: int) -> np.ndarray:
-        # The first command may miss its tick: until ten periods on, a command and HOLD mean the same.
-        return start + (0.4 * np.sin(0.1 * (since_start - 10)) if since_start > 10 else 0.0)
+        return start + 0.4 * np.sin(0.1 * since_start)
 
     live: list[JointSample] = []
 
     def answer(message: JointState) -> None:
         sample = conversions.from_message("joint_states", message)
         assert isinstance(sample, JointSample)
-        if not live and not np.array_equal(sample.position, start):
+        if np.array_equal(sample.position, start):
+            live.clear()  # the start stands until the first command has come
+        elif not live:
             return
         live.append(sample)
         since = (sample.stamp_ns - live[0].stamp_ns) // ROBOT.control_period_ns

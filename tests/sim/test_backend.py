@@ -127,10 +127,12 @@ def test_bad_writes(backend: MujocoBackend) -> None:
 def test_divergence_is_reported_and_reset_recovers(robot: RobotProfile) -> None:
     backend = MujocoBackend(robot, "drawer")
     backend.connect()
+    backend.write(robot.home_rad)
     backend.simulation.data.qvel[:] = np.nan
     with pytest.raises(BackendError, match="diverged"):
         backend.advance()
     backend.reset(0)
+    backend.write(robot.home_rad)
     backend.advance()
     assert np.isfinite(backend.read().position).all()
     backend.close()

@@ -82,9 +82,15 @@ def _too_slow(outcome: DriveOutcome) -> list[str]:
     """What to know about figures from a machine that did not keep up: the robot refuses late commands, and holds."""
     timing = outcome.robot_timing
     expired, accepted = int(timing.get("commands_expired", 0)), int(timing.get("commands_accepted", 0))
-    if expired <= SLOW_SHARE * (expired + accepted):
-        return []
-    return [f"this machine was too slow: {expired} of {expired + accepted} commands came too late and were refused"]
+    late = int(timing.get("commands_late", 0))
+    lines = []
+    if expired > SLOW_SHARE * (expired + accepted):
+        lines.append(
+            f"this machine was too slow: {expired} of {expired + accepted} commands came too late and were refused"
+        )
+    if late:
+        lines.append(f"{late} of {accepted} commands came after their tick: those episodes differ from `evaluate`'s")
+    return lines
 
 
 def _drive(config: Config, logs: Path) -> DriveOutcome:

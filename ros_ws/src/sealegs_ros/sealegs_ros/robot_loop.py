@@ -1,7 +1,8 @@
 """RobotLoop: one control period of a robot, real or simulated, without ROS.
 
 Limits and watchdog come from the local robot profile. Every tick sends a command: the newest valid one, or HOLD, which
-decelerates within the limits and then keeps the last commanded pose.
+decelerates within the limits and then keeps the last commanded pose. Only a simulated start is sent nothing before its
+first command: it stands as it was drawn, so that an episode begins as it does in process.
 """
 
 from __future__ import annotations
@@ -47,8 +48,10 @@ class RobotLoop:
         self.holds = 0
         self.episode = 0
         self.waited = 0
+        self.late_commands = 0
         self.round_trip = Durations()
         self._published: deque[tuple[int, int]] = deque(maxlen=REMEMBERED_TICKS)
+        self._at_start = backend.simulated
         self._tick = 0
 
     def start(self) -> Observed:
@@ -61,6 +64,8 @@ class RobotLoop:
         """A command arrived; the reason if it is refused."""
         reason = self.gate.offer(command, self.backend.now_ns(), monotonic_ns)
         if reason is None:
+            # Simulated time moves with the ticks alone: a stamp of an earlier one means that its tick is over.
+            self.late_commands += command.stamp_ns <= self.backend.now_ns() - self.robot.control_period_ns
             # It answers the newest observation that had been sent when it was issued.
             sent = [at_ns for stamp_ns, at_ns in self._published if stamp_ns <= command.stamp_ns]
             if sent:
@@ -93,7 +98,10 @@ class RobotLoop:
         self.holds += target is None and not self.holding
         self.holding = target is None
         step = self.guard.stop() if target is None else self.guard(target)
-        self.backend.write(step.position)
+        if self._at_start and target is not None:
+            self._at_start, self._tick = False, 0  # the cameras take turns from here on
+        if not self._at_start:
+            self.backend.write(step.position)
         self.backend.advance()
         self._tick += 1
         return self._observe()
@@ -109,6 +117,7 @@ class RobotLoop:
         self.guard.reset(self.backend.read().position)
         self.holding = True
         self.episode += 1
+        self._at_start = self.backend.simulated
         self._tick = 0
         return self._observe()
 
@@ -120,6 +129,7 @@ class RobotLoop:
             "episode": self.episode,
             "holds": self.holds,
             "commands_accepted": gate.accepted,
+            "commands_late": self.late_commands,
             **{f"commands_{reason}": gate.refused[reason] for reason in REFUSALS},
             "commands_limited": self.guard.limited,
             "lockstep_waits": self.waited,
