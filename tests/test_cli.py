@@ -101,6 +101,9 @@ def test_unknown_verbs_are_guessed() -> None:
         (("launch", "no_such_file"), "available: policy, record, sim"),
         (("launch", "sim", "speed:=1"), "has no argument speed; available: log_level, namespace"),
         (("launch", "policy"), "argument policy_path is required"),
+        (("evaluate", "--policy", "x", "--seed", "-3"), "--seed must be from 0 to 2^32 - 1, got -3"),
+        (("collect", "--out", "x", "--seed", "-1"), "--seed must be from 0 to 2^32 - 1, got -1"),
+        (("train", "--out", "x", "--seeds", "0", "-2"), "--seeds must be from 0 to 2^32 - 1, got -2"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path: Path, words: tuple[str, ...], message: str) -> None:

@@ -6,6 +6,7 @@ Only the chosen verb's module is imported, so help answers at once and a robot w
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import io
 import itertools
@@ -40,6 +41,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("bench", "measure one of the benches, resumably, with its results file and pictures"),
 }
 
+SEEDS = range(1 << 32)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code (0 fine, 1 our fault, 2 something the user can mend)."""
@@ -69,6 +72,7 @@ def _run_verb(verb: str, arguments: list[str], debug: bool) -> int:
         if getattr(module, "PASSES_ARGUMENTS_ON", False) and not {"-h", "--help"} & set(arguments):
             arguments = ["--", *arguments]
         config = _parse(module, verb, arguments)
+        _check_seeds(config)
         return int(module.run(config) or 0)
     except SealegsError as error:
         if debug:
@@ -113,6 +117,19 @@ def _parse(module: ModuleType, verb: str, arguments: list[str]) -> object:
             lines = (line.strip(" │─╰╯") for line in complaint.getvalue().splitlines() if not line.startswith("╭"))
             raise SealegsError("; ".join(" ".join(words) for words in _paragraphs(lines))) from None
         raise
+
+
+def _check_seeds(config: object, prefix: str = "--") -> None:
+    """SealegsError on a seed of any verb that numpy's generators, torch's or a ROS parameter would not take."""
+    from sealegs_contract.errors import SealegsError
+
+    for field in dataclasses.fields(config) if dataclasses.is_dataclass(config) else ():
+        value, name = getattr(config, field.name), prefix + field.name.replace("_", "-")
+        _check_seeds(value, f"{name}.")
+        if name.endswith(("seed", "seeds")):
+            for seed in value if isinstance(value, tuple) else (value,):
+                if seed is not None and seed not in SEEDS:
+                    raise SealegsError(f"{name} must be from 0 to 2^32 - 1, got {seed}")
 
 
 def _paragraphs(lines: Iterable[str]) -> list[list[str]]:

@@ -16,7 +16,8 @@ HEAD = """# Results
 <!-- Written by `python -m sealegs.reference`; do not edit. -->
 
 Every table comes from a file in `docs/results/`. A claim's target was fixed before the run, and whether it holds is
-computed. What does not hold stays in the table. Intervals are 95 %. To repeat a run: [Benches](concepts/benches.md).
+computed. What does not hold stays in the table; a claim that was not measured is open. Intervals are 95 %. To repeat
+a run: [Benches](concepts/benches.md).
 """
 FIRST = "demo"
 CLAIM = ("claim", "value", "interval", "target", "holds")
@@ -81,7 +82,7 @@ def _section(path: Path, content: Mapping[str, Any]) -> str:
     parts = [f"## {content['name']}\n", f"{_facts(path, content)}\n"]
     parts += ["\n".join(f"- {note}" for note in content["notes"]) + "\n"] if content.get("notes") else []
     rows = [
-        (claim, value, _range(interval), target, "yes" if holds else "**no**")
+        (claim, value, _range(interval), target, "yes" if holds else "open" if value is None else "**no**")
         for claim, value, interval, target, holds in content["claims"]
     ]
     parts += [markdown_table(CLAIM, rows)] if rows else []

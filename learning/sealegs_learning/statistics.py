@@ -23,6 +23,10 @@ class Interval(NamedTuple):
         """Whether the two intervals share a point."""
         return self.low <= other.high and other.low <= self.high
 
+    def within(self, low: float, high: float) -> Interval:
+        """Cut to [low, high], the range of what it is an interval of."""
+        return Interval(max(self.low, low), min(self.high, high))
+
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
     """Wilson score interval of a proportion p = k/n, with z the normal quantile:
@@ -64,6 +68,23 @@ def t_interval(values: Sequence[float] | NDArray, confidence: float = 0.95) -> I
         raise LearningError("an interval over seeds needs at least 2 of them, got 1")
     half = float(stdtrit(count - 1, 0.5 + confidence / 2.0)) * float(array.std(ddof=1)) / math.sqrt(count)
     return Interval(float(array.mean()) - half, float(array.mean()) + half)
+
+
+def success_interval(successes: Sequence[int], trials: int, confidence: float = 0.95) -> Interval:
+    """Interval of the success rate over S training seeds, k_s successes of n trials each: in [0, 1], the hull of
+
+    Student's over seeds  mean_s p_s +- t_{S-1} sd_s(p) / sqrt(S),  p_s = k_s / n,
+    Wilson's over all trials  of sum_s k_s in S n.
+
+    Each alone can be too narrow: Student's has no width where seeds agree, and Wilson's takes the trials of one
+    training for independent trials of the method. One seed has Wilson's alone.
+    """
+    over_trials = wilson_interval(sum(successes), trials * len(successes), confidence)
+    if len(successes) < 2:
+        return over_trials
+    over_seeds = t_interval([k / trials for k in successes], confidence)
+    hull = Interval(min(over_seeds.low, over_trials.low), max(over_seeds.high, over_trials.high))
+    return hull.within(0.0, 1.0)
 
 
 class PairedComparison(NamedTuple):

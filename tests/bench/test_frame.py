@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from sealegs.bench import BENCHES, find_bench, plots
 from sealegs.bench.frame import Bench, Cell, CellContext, Row, Summary, Table
 from sealegs.bench.options import BenchOptions
-from sealegs.bench.publish import command_of, publish, write_results
+from sealegs.bench.publish import command_of, publish, revisions_of, summed_up, write_results
 from sealegs.bench.runner import read_row, run_bench, run_folder
 from sealegs.cli import main
 from sealegs_contract.errors import LearningError, MachineError
@@ -120,11 +121,37 @@ def test_results_and_pictures_are_published(tmp_path: Path) -> None:
     ]
     assert content["tables"] == [{"title": "squares", "columns": ["seed", "value"], "rows": [["seed 3", 9.0]]}]
     assert content["notes"] == ["a note"]
+    assert sum(content["revisions"].values()) == len(rows)
     first = written[1].read_bytes()
     write_results("squares", options, rows, bench.summarise(rows, options), tmp_path)
     assert (tmp_path / "squares" / "squares.svg").read_bytes() == first
     with pytest.raises(MachineError, match="no folder"):
         publish(path, tmp_path / "nowhere")
+
+
+def test_a_devices_results_stand_beside_the_cpus(tmp_path: Path) -> None:
+    bench = Squares().bench
+    rows = run_bench("squares", BenchOptions(work=tmp_path), QUIET, bench=bench)
+    paths = []
+    for device in ("cpu", "cuda"):
+        options = BenchOptions(device=device)
+        paths.append(write_results("squares", options, rows, bench.summarise(rows, options), tmp_path))
+    assert [path.name for path in paths] == ["squares.json", "squares_cuda.json"]
+    assert [json.loads(path.read_text())["name"] for path in paths] == ["squares", "squares_cuda"]
+    assert (tmp_path / "squares_cuda" / "squares.svg").is_file()
+
+
+def test_rows_name_their_revision_and_a_mixture_is_a_note(tmp_path: Path) -> None:
+    bench, options = Squares().bench, BenchOptions(work=tmp_path)
+    rows = run_bench("squares", options, QUIET, bench=bench)
+    (own,) = revisions_of(rows)
+    assert own.startswith(("commit ", "version "))
+    assert summed_up(bench, rows, options).notes == ["a note"]
+    old = [{name: value for name, value in rows[0].items() if name != "revision"}, *rows[1:]]
+    assert revisions_of(old) == {"unknown": 1, own: 3}
+    assert summed_up(bench, old, options).notes[-1].endswith(f"unknown (1 of 4 rows), {own} (3 of 4 rows).")
+    known = [{**row, "revision": {"commit": "ab" * 20, "dirty": k == 0}} for k, row in enumerate(rows)]
+    assert revisions_of(known) == {"commit abababababab with changes": 1, "commit abababababab": 3}
 
 
 def test_rows_that_json_cannot_hold_and_damaged_ones_are_named(tmp_path: Path) -> None:
@@ -149,6 +176,19 @@ def test_the_verb_lists_benches_and_refuses_others(capsys: pytest.CaptureFixture
     assert "no bench 'none_such'; available:" in capsys.readouterr().err
     assert main(["bench", "none_such", "--quick", "--publish", "docs"]) == 2
     assert "not published" in capsys.readouterr().err
+
+
+def test_a_device_is_refused_before_anything_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    work = ["--fresh", "--work", str(tmp_path)]
+    assert main(["bench", "ppo", "--device", "cuda", *work]) == 2
+    assert "bench ppo takes no --device, got 'cuda': leave it out; benches that take it: iql" in capsys.readouterr().err
+    for device, words in (("quantum", "expected cpu or cuda"), ("cpu:0", "expected cpu or cuda")):
+        assert main(["bench", "iql", "--device", device, *work]) == 2
+        assert words in capsys.readouterr().err
+    if not torch.cuda.is_available():
+        assert main(["bench", "iql", "--device", "cuda", *work]) == 2
+        assert "sees no CUDA GPU here" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", BENCHES)

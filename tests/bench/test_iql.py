@@ -9,6 +9,7 @@ import torch
 from sealegs.bench import find_bench
 from sealegs.bench.iql import DATA, SPEED, _return_claims, _tables, cells, summarise
 from sealegs.bench.iql_arms import ARMS, SEALEGS, SETTINGS, d3rlpy_request, make_learner, new_actor, read_actor, train
+from sealegs.bench.iql_claims import speed_claims
 from sealegs.bench.iql_data import Logs, acting, joined, make_data, normalised, roll_out
 from sealegs.bench.iql_speed import _asked
 from sealegs.bench.options import BenchOptions
@@ -204,8 +205,41 @@ def test_claims_are_computed_from_the_rows():
     assert ratio.holds
     ratio = claims["updates per second, sealegs / CORL, on cpu, one thread"]
     assert ratio.value == pytest.approx(np.sqrt(2.0 * 1.5))
-    assert ratio.target == ">= 1.5"
+    assert ratio.target == "low >= 1.5"
+    assert ratio.holds == (ratio.interval.low >= 1.5)
+    assert summary.notes[0].startswith("1 of the 9 pairs")
+    assert "15,000;" in summary.notes[-1]
+    assert "(200;" in summarise(rows, BenchOptions(quick=True)).notes[-1]
     assert set(summary.plots) == {"iql"}
+
+
+def test_what_was_not_measured_is_a_claim_that_says_what_it_needs():
+    """Nothing of CORL's, and no GPU: two claims a thread count and three, all open."""
+    rates = {SEALEGS: [200.0], "sealegs bfloat16": [300.0], "eager": [100.0], "d3rlpy": [70.0]}
+    claims = speed_claims({"1": rates, "2": rates}, "cpu")
+    open_ones = [claim for claim in claims if claim.value is None]
+    assert len(claims) - len(open_ones) == 2 * 2 * 2
+    assert sum("put CORL's algorithms/offline/iql.py at PEERS/corl/iql.py" in c.claim for c in open_ones) == 2 * 2
+    assert sum("on a GPU (not measured: needs one, --device cuda)" in c.claim for c in open_ones) == 3
+    assert not any(claim.holds for claim in open_ones)
+
+
+def test_a_gpus_claims_by_hand():
+    """2,000 updates a second are 1e6 / 2000 / 60 = 8.33 minutes a million; 40 times the eager loop's 50."""
+    rates = {SEALEGS: [2000.0] * 3, "eager": [50.0] * 3, "sealegs, 16 runs as one": [9000.0] * 3}
+    graph, minutes, many = speed_claims({"1": rates}, "cuda")
+    assert [graph.value, minutes.value, many.value] == pytest.approx([40.0, 1e6 / 2000 / 60, 4.5])
+    assert [claim.holds for claim in (graph, minutes, many)] == [True] * 3
+    slow = speed_claims({"1": rates | {SEALEGS: [400.0] * 3}}, "cuda")
+    assert [claim.holds for claim in slow] == [False, False, True]
+
+
+def test_a_gpus_cells_are_not_the_cpus():
+    on_cpu, on_gpu = ({cell.arm: cell for cell in cells(BenchOptions(device=d, seeds=(0,)))} for d in ("cpu", "cuda"))
+    for arm, cell in on_cpu.items():
+        assert "device" not in cell.settings  # or what is on record from before is lost
+        assert (on_gpu[arm].key == cell.key) == (arm == DATA)
+        assert on_gpu[arm].settings.get("device") == (None if arm == DATA else "cuda")
 
 
 def test_datasets_are_no_trials_of_their_own():

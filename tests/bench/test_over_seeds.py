@@ -9,6 +9,7 @@ import pytest
 
 from sealegs.bench.over_seeds import (
     MEAN_OF_TASKS,
+    OF_SHARES,
     difference_claim,
     difference_table,
     paired_difference,
@@ -79,6 +80,20 @@ def test_a_share_stays_in_its_range() -> None:
     assert seed_interval([0.9, 1.0], 0.0, 1.0) == pytest.approx((0.95 - 12.7062 * 0.05, 1.0), abs=1e-4)
     assert seed_interval([0.9]) is None
     assert seed_means(ROWS, "ours", "a", outcomes) == pytest.approx({0: 0.2, 1: 0.6, 2: 0.8})
+
+
+def test_a_difference_of_shares_stays_in_its_range() -> None:
+    # Seed by seed .1, .9, .5 on a: .5 +- T2 * .4 / sqrt(3) = .5 +- .994. On b 0, 0, .3: .1 +- T2 * .3 / 3 = .1 +- .430.
+    # Their means .05, .45, .4: .3, s^2 = (.0625 + .0225 + .01) / 2, so .3 +- T2 * .217945 / sqrt(3) = .3 +- .541.
+    rows = [row("ours", task, seed, share) for task, shares in (("a", (0.1, 0.9, 0.5)), ("b", (0.0, 0.0, 0.3)))
+            for seed, share in enumerate(shares)]  # fmt: skip
+    rows += [row("theirs", task, seed, 0.0) for task in "ab" for seed in range(3)]
+    found = paired_difference(rows, "ours", "theirs", outcomes, OF_SHARES)
+    bounds = [value for line in difference_table("t", [found]).rows for value in line[4:6]]
+    assert bounds == pytest.approx([-0.493655, 1.0, -0.330265, 0.530265, -0.241411, 0.841411], abs=1e-5)
+    two = [one for one in rows if (one["task"], one["seed"]) in {("a", 0), ("a", 1)}]  # .5 +- 12.7 * .4
+    claim = difference_claim("x", paired_difference(two, "ours", "theirs", outcomes, OF_SHARES), "low > 0")
+    assert claim.interval == (-1.0, 1.0)
 
 
 @pytest.mark.parametrize(

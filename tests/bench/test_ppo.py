@@ -53,17 +53,18 @@ def test_claims_by_hand() -> None:
         row(ppo.OURS, "drawer", 1, 150.0, 1.0, success=False),
     ]
     summary = ppo.summarise(rows, FULL)
-    final, area, speed, of_cpu, success = summary.claims
+    final, no_worse, area, _, speed, of_cpu, success = summary.claims
     assert final.value == pytest.approx(0.1)  # (200 + 0) / 2 over 1000
     assert area.value == pytest.approx(0.1)
     assert speed.value == pytest.approx(3.0)
-    assert speed.holds
+    assert not speed.holds  # of two seeds that differ by 2 the low end is far below 3
     assert of_cpu.value == pytest.approx(3.0)
     assert success.value == pytest.approx(0.75)
     assert not success.holds
     # Student's interval of 0.2 and 0: 0.1 +- 12.706 * 0.1414 / sqrt(2)
     assert tuple(final.interval or ()) == pytest.approx((0.1 - 1.2706, 0.1 + 1.2706), abs=1e-3)
     assert final.holds
+    assert (no_worse.value, no_worse.interval, no_worse.holds) == (final.value, final.interval, False)
     assert set(summary.plots) == {"learning", "speed"}
     assert [line[:2] for line in summary.tables[0].rows] == [
         ["HalfCheetah-v5", ppo.OURS], ["HalfCheetah-v5", ppo.PEER], ["drawer", ppo.OURS]
@@ -72,11 +73,22 @@ def test_claims_by_hand() -> None:
 
 def test_one_seed_leaves_what_needs_an_interval_open() -> None:
     rows = [row(arm, "HalfCheetah-v5", 0, 1000.0, seconds) for arm, seconds in ((ppo.OURS, 1.0), (ppo.PEER, 4.0))]
-    final, area, speed, _ = ppo.summarise(rows, FULL).claims
-    for gain in (final, area):
-        assert gain.value is None
-        assert not gain.holds
+    *gains, speed, _ = ppo.summarise(rows, FULL).claims
+    assert [(gain.value, gain.holds) for gain in gains] == [(None, False)] * 4
     assert (speed.value, speed.interval) == (pytest.approx(4.0), None)
+
+
+def test_five_percent_less_on_every_seed_is_worse_but_not_by_a_tenth() -> None:
+    rows = [
+        row(arm, "HalfCheetah-v5", seed, final, seconds)
+        for seed in (0, 1)
+        for arm, final, seconds in ((ppo.OURS, 950.0, 1.0), (ppo.PEER, 1000.0, 3.5))
+    ]
+    claims = ppo.summarise(rows, FULL).claims
+    assert [(claim.target, claim.holds) for claim in claims] == [
+        (">= 0", False), ("low > -0.1", True), (">= 0", False), ("low > -0.1", True), ("low >= 3", True),
+        ("low >= 3", True),
+    ]  # fmt: skip
 
 
 def test_the_large_minibatch_alone_is_a_comparison_of_speed() -> None:

@@ -11,7 +11,7 @@ import pytest
 import tyro
 
 from sealegs.bench.options import BenchOptions
-from sealegs.bench.resume import ARMS, DATA, arguments_of, cells, summarise
+from sealegs.bench.resume import ARMS, DATA, SEEN_DATA, arguments_of, cells, summarise
 from sealegs.commands.train import Config
 from sealegs_learning.training.config import LEARNERS, check_config, checkpoint_period, is_online
 
@@ -34,14 +34,15 @@ def test_one_run_that_ends_otherwise_breaks_the_claim() -> None:
 def test_every_arm_is_killed_with_every_seed() -> None:
     found = cells(BenchOptions(seeds=(4, 5)))
     assert [(cell.arm, cell.seed) for cell in found if cell.stage == 1] == [(arm, s) for s in (4, 5) for arm in ARMS]
-    assert [cell.arm for cell in found if cell.stage == 0] == ["data"]
+    assert [cell.arm for cell in found if cell.stage == 0] == [DATA, SEEN_DATA]
 
 
 @pytest.mark.parametrize("quick", [True, False])
 def test_the_arms_are_all_ways_to_train(tmp_path: Path, quick: bool) -> None:
     ways: set[tuple[str, bool]] = set()
+    seeing: list[str] = []
     for cell in cells(BenchOptions(quick=quick)):
-        if cell.arm == DATA:
+        if cell.stage == 0:
             continue
         config = tyro.cli(Config, args=[*arguments_of(cell, tmp_path), "--out", str(tmp_path / "out")])
         check_config(config)
@@ -52,5 +53,8 @@ def test_the_arms_are_all_ways_to_train(tmp_path: Path, quick: bool) -> None:
         assert config.seed == cell.seed
         assert config.task == ("reach" if is_online(config) else "")
         ways.add((config.learner, is_online(config)))
+        seeing += [cell.arm] if config.inputs.cameras else []
+        assert bool(config.inputs.cameras) == (ARMS[cell.arm].logs == SEEN_DATA)
     assert {learner for learner, _ in ways} == set(LEARNERS)
     assert ("iql", True) in ways
+    assert set(seeing) == {"bc with a camera"}

@@ -16,6 +16,7 @@ from sealegs_contract.errors import ReportError
 CLAIMS: list[dict[str, Any]] = [
     {"claim": "a | b", "value": 0.96831, "interval": [0.9, 0.99], "target": ">= 0.9", "holds": True},
     {"claim": "c", "value": 12.5, "interval": None, "target": "<= 10", "holds": False},
+    {"claim": "not measured", "value": None, "interval": None, "target": ">= 1", "holds": False},
 ]
 
 
@@ -45,6 +46,7 @@ def test_values_verdicts_and_pictures(docs: Path) -> None:
     assert "## demo\n\n`sealegs demo`, 61 s, seeds 0, 7, 2 cores, H200; [demo.json](results/demo.json)\n" in page
     assert "| a \\| b | 0.9683 | 0.9 to 0.99 | >= 0.9 | yes |" in page
     assert "| c | 12.5 |  | <= 10 | **no** |" in page
+    assert "| not measured |  |  | >= 1 | open |" in page
     assert "![success](images/demo/success.svg)" in page
 
 
@@ -52,7 +54,7 @@ def test_the_overview_comes_first_and_counts_what_holds(docs: Path) -> None:
     write(docs, "bench_a", command="sealegs bench inference --quick", claims=CLAIMS[:1])
     write(docs, "demo", command="./sealegs demo", claims=CLAIMS)
     page = results_page(docs / "results")
-    first = f"| [demo](#demo) | {COMMANDS['demo'][1]} | **1 of 2** |"
+    first = f"| [demo](#demo) | {COMMANDS['demo'][1]} | **1 of 3** |"
     second = f"| [bench_a](#bench_a) | {BENCHES['inference'][1]} | 1 of 1 |"
     assert f"{first}\n{second}\n" in page
     assert page.index(second) < page.index("## demo") < page.index("## bench_a")

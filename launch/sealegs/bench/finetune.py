@@ -17,8 +17,9 @@ import numpy as np
 from sealegs.bench import plots
 from sealegs.bench.frame import Bench, Cell, CellContext, Row, Summary, Table
 from sealegs.bench.options import BenchOptions
+from sealegs.bench.over_seeds import OF_SHARES, seed_interval
 from sealegs_learning.results import Claim
-from sealegs_learning.statistics import t_interval
+from sealegs_learning.statistics import Interval, success_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +39,7 @@ POINTS = 10
 def cells(options: BenchOptions) -> list[Cell]:
     """The start, then all arms, for every seed and task."""
     quick = options.quick
-    start = {"episodes": 20 if quick else 60, "updates": 200 if quick else 2_500, "evaluated": 10 if quick else 50}
+    start = {"episodes": 20 if quick else 60, "updates": 200 if quick else 2_500, "evaluated": _starts(quick)}
     offline = {"offline": 40 if quick else 200, "fqe_updates": 300 if quick else 4_000}
     steps = {**start, **offline, "steps": 10_240 if quick else 102_400}
     found = []
@@ -47,6 +48,11 @@ def cells(options: BenchOptions) -> list[Cell]:
             found.append(Cell(START, task, seed, start))
             found += [Cell(arm, task, seed, steps, stage=1) for arm in ARMS]
     return found
+
+
+def _starts(quick: bool) -> int:
+    """Episodes of every evaluation."""
+    return 10 if quick else 50
 
 
 def run_cell(cell: Cell, context: CellContext) -> dict[str, Any]:
@@ -172,8 +178,8 @@ def summarise(rows: Sequence[Row], options: BenchOptions) -> Summary:
         "Success rate (mean over seeds)",
         ("arm", "at the start", "all evaluations", "95% interval", "at the end", "95% interval"),
         [
-            (arm, _start_text(arm, begun, improved), float(area[arm].mean()), _span(area[arm]),
-             float(final[arm].mean()), _span(final[arm]))
+            (arm, _start_text(arm, begun, improved), float(area[arm].mean()), _span(seed_interval(area[arm], 0.0, 1.0)),
+             float(final[arm].mean()), _span(_success_interval(final[arm], _starts(options.quick))))
             for arm in ARMS
         ],
     )  # fmt: skip
@@ -182,7 +188,8 @@ def summarise(rows: Sequence[Row], options: BenchOptions) -> Summary:
     notes = [
         "Equal environment steps for all arms; fine-tuning's own count from zero, the logs being there already. The "
         f"logs hold {np.mean([row['log_success'] for row in starts]):.0%} successes.",
-        "Intervals are Student's over seeds; differences are paired by seed, which decides logs, weights and starts.",
+        "Intervals are Student's over seeds, that of success at the end the hull with Wilson's over all episodes; "
+        "differences are paired by seed, which decides logs, weights and starts.",
         f"Offline improvement: FQE let {', '.join(accepted)} candidates pass, by seed.",
         "From a checkpoint PPO clips at 0.1 with a rate of 5e-5 and trains only its critic for the first tenth; from "
         "scratch it has the usual 0.2 and 3e-4. IQL takes one gradient update per step, as in its paper, PPO one per "
@@ -195,9 +202,10 @@ def summarise(rows: Sequence[Row], options: BenchOptions) -> Summary:
 
 def _difference(claim: str, values: Any) -> Claim:
     """Holds where the interval over seeds is above zero; one seed has no interval, and leaves the claim open."""
-    if len(values) < 2:
+    interval = seed_interval(values, *OF_SHARES)
+    if interval is None:
         return Claim(f"{claim} (one seed has no interval; its own: {float(values[0]):+.3f})", None, "low > 0")
-    return Claim(claim, float(np.mean(values)), "low > 0", t_interval(values))
+    return Claim(claim, float(np.mean(values)), "low > 0", interval)
 
 
 def _start_text(arm: str, begun: Mapping[str, Any], improved: Any) -> str:
@@ -207,11 +215,13 @@ def _start_text(arm: str, begun: Mapping[str, Any], improved: Any) -> str:
     return f"{text}, then {improved.mean():.3f}" if arm == UNIO4 else text
 
 
-def _span(values: Any) -> str:
-    if len(values) < 2:
-        return "-"
-    interval = t_interval(values)
-    return f"[{interval.low:.3f}, {interval.high:.3f}]"
+def _success_interval(rates: Any, episodes: int) -> Interval | None:
+    """Over seeds; None for one."""
+    return success_interval([round(rate * episodes) for rate in rates], episodes) if len(rates) > 1 else None
+
+
+def _span(interval: Interval | None) -> str:
+    return "-" if interval is None else f"[{interval.low:.3f}, {interval.high:.3f}]"
 
 
 def _picture(curves: Mapping[str, Any]) -> Figure:

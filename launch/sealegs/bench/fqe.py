@@ -211,7 +211,7 @@ def _picture(truth: Any, fqe: Any, spans: Any, rho: Correlations) -> Any:
     ends = [float(truth.min()), float(truth.max())]
     values.plot(ends, ends, color=plots.SOFT, linewidth=1.0, linestyle="--")
     values.set(title="Value of each policy", xlabel="in simulation", ylabel="FQE from logs")
-    values.legend()
+    values.legend(loc="lower right")
     plots.bars(bars, {arm: v for arm, (v, _) in rho.items()}, {arm: i for arm, (_, i) in rho.items()})
     bars.set(title="Rank correlation (Spearman)")
     return figure

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Row = Mapping[str, Any]
-"""A measured cell: arm, task, seed, seconds, and whatever `run_cell` returned (plain JSON, finite numbers)."""
+"""A measured cell: arm, task, seed, seconds, revision (of the source that measured it; older rows have none), and
+whatever `run_cell` returned: plain JSON, finite numbers."""
 
 Progress = Callable[[int, int], None]
 """(done, total) of the cell that runs now."""
@@ -105,3 +106,5 @@ class Bench:
     cells: Callable[[BenchOptions], Sequence[Cell]]
     run_cell: Callable[[Cell, CellContext], Mapping[str, Any]]
     summarise: Callable[[Sequence[Row], BenchOptions], Summary]
+    on_gpu: bool = False
+    """Whether cells run on `options.device`, and have it in their settings where it is not cpu. Others refuse it."""

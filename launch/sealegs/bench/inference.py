@@ -29,6 +29,9 @@ MODELS = {
 OVERHEAD_US = 10.0
 """What our checks and copies may cost on top of the bare call: a twentieth of a percent of a 20 ms period."""
 
+OVERHEAD_SHARE = 0.5
+"""What they may cost as a share of the bare call: on a slow or loaded machine both grow together."""
+
 Call = Callable[[], Any]
 
 
@@ -169,6 +172,9 @@ def summarise(rows: Sequence[Row], options: BenchOptions) -> Summary:
         claims.append(
             Claim(f"{name}: infer over the bare onnxruntime call, p50, us", overhead, f"<= {OVERHEAD_US:g}", spread)
         )
+        share, spread = _share(group, SEALEGS, BARE)
+        text = f"{name}: infer over the bare onnxruntime call, p50, share of the latter"
+        claims.append(Claim(text, share, f"high <= {OVERHEAD_SHARE:g}", spread))
         if BOUND in group[0]["callers"]:
             overhead, spread = _paired(group, SEALEGS, BOUND)
             text = f"{name}: infer over onnxruntime with bound buffers, p50, us"
@@ -203,12 +209,23 @@ def _groups(rows: Sequence[Row]) -> Groups:
 
 def _paired(group: Sequence[Row], a: str, b: str) -> tuple[float, Interval]:
     """Mean over rounds and seeds of p50(a) - p50(b), us, and its bootstrap interval."""
-    differences = np.concatenate(
-        [np.subtract(row["callers"][a]["rounds_p50"], row["callers"][b]["rounds_p50"]) for row in group]
-    )
+    return _trimmed_mean(_rounds(group, a) - _rounds(group, b))
+
+
+def _share(group: Sequence[Row], a: str, b: str) -> tuple[float, Interval]:
+    """Mean over rounds and seeds of p50(a) / p50(b) - 1, and its bootstrap interval."""
+    return _trimmed_mean(_rounds(group, a) / _rounds(group, b) - 1.0)
+
+
+def _rounds(group: Sequence[Row], caller: str) -> Any:
+    """p50 of every round of every seed, us."""
+    return np.concatenate([row["callers"][caller]["rounds_p50"] for row in group])
+
+
+def _trimmed_mean(values: Any) -> tuple[float, Interval]:
     # A round in which the machine did something else says nothing: the tenth at either end is left out.
-    low, high = np.percentile(differences, [10, 90])
-    kept = differences[(differences >= low) & (differences <= high)]
+    low, high = np.percentile(values, [10, 90])
+    kept = values[(values >= low) & (values <= high)]
     return float(kept.mean()), bootstrap_mean_interval(kept)
 
 

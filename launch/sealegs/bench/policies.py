@@ -17,16 +17,17 @@ from sealegs.bench import plots
 from sealegs.bench.frame import Bench, Cell, CellContext, Row, Summary, Table
 from sealegs.bench.options import BenchOptions
 from sealegs.bench.over_seeds import (
+    OF_SHARES,
     Difference,
     bounds,
     difference_claim,
     difference_table,
     paired_difference,
-    seed_interval,
     seed_means,
 )
 from sealegs_learning.learners.settings import BCSettings
 from sealegs_learning.policies.settings import InputSettings
+from sealegs_learning.statistics import Interval, success_interval
 from sealegs_learning.training.config import TrainConfig
 
 DATA, SEEN_DATA = "data", "data with images"
@@ -64,7 +65,10 @@ ARMS: dict[str, Arm] = {
 BLIND, SEEING, TOLD = "joints", "joints and camera", "joints and objects"
 SEEN_ARMS: dict[str, Arm] = {
     BLIND: Arm(BCSettings(loss="mse"), InputSettings(fields=JOINTS)),
-    SEEING: Arm(BCSettings(loss="mse"), InputSettings(fields=JOINTS, cameras=("front",), shift=2)),
+    SEEING: Arm(
+        BCSettings(loss="mse"),
+        InputSettings(fields=JOINTS, cameras=("front",), shift=2, brightness=0.0, contrast=0.0),
+    ),
     TOLD: Arm(BCSettings(loss="mse")),
 }
 
@@ -146,13 +150,12 @@ def summarise(rows: Sequence[Row], options: BenchOptions) -> Summary:
     groups = [(task, group) for group in (ARMS, SEEN_ARMS) for task in tasks if _has(learned, task, group)]
     figure, axes = plots.panels(len(groups), height=2.6)
     for panel, (task, group) in zip(axes, groups, strict=True):
-        shares = {arm: _success_by_seed(learned, arm, task) for arm in group}
-        values = {arm: float(np.mean(found)) for arm, found in shares.items()}
-        ranges = {arm: found for arm, share in shares.items() if (found := seed_interval(share, 0.0, 1.0))}
+        values = {arm: float(np.mean(_success_by_seed(learned, arm, task))) for arm in group}
+        ranges = {arm: found for arm in group if (found := _success_interval(learned, arm, task))}
         plots.bars(panel, values, ranges, plots.colours(list(group)))
         panel.set_title(task if group is ARMS else f"{task}: what is seen")
         panel.set_xlabel("success, 95% interval over seeds")
-    differences = {pair: paired_difference(learned, *pair, _successes) for pair in CLAIMED}
+    differences = {pair: paired_difference(learned, *pair, _successes, OF_SHARES) for pair in CLAIMED}
     claims = [difference_claim("success", differences[pair], target) for pair, target in CLAIMED.items()]
     return Summary(claims, {"policies": figure}, _tables(learned, list(differences.values())), _notes(learned))
 
@@ -171,6 +174,12 @@ def _success_by_seed(rows: Sequence[Row], arm: str, task: str) -> list[float]:
     return list(seed_means(rows, arm, task, _successes).values())
 
 
+def _success_interval(rows: Sequence[Row], arm: str, task: str) -> Interval | None:
+    """Over training seeds; None for one."""
+    found = [_successes(row) for row in rows if (row["arm"], row["task"]) == (arm, task)]
+    return success_interval([sum(one) for one in found], len(found[0])) if len(found) > 1 else None
+
+
 CLAIMED = {
     ("bins, mean", "gaussian"): f"low > -{MARGIN:g}",
     ("chunks 8/4", "gaussian"): f"low > -{MARGIN:g}",
@@ -186,7 +195,7 @@ def _tables(rows: Sequence[Row], differences: Sequence[Difference]) -> list[Tabl
     for arm, task in dict.fromkeys((row["arm"], row["task"]) for row in rows):
         shares = _success_by_seed(rows, arm, task)
         progress = seed_means(rows, arm, task, lambda row: row["final_progress"])
-        interval = bounds(seed_interval(shares, 0.0, 1.0))
+        interval = bounds(_success_interval(rows, arm, task))
         lines.append(
             [task, arm, float(np.mean(shares)), *interval, len(shares), float(np.mean(list(progress.values())))]
         )
@@ -203,9 +212,10 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     few = f"{len(seeds)} seed(s) leave wide intervals; a full run takes {len(SEEDS)}, with cameras {len(SEEN_SEEDS)}."
     return [
         *NOTES,
-        "Intervals are Student's over training seeds, all on the same logs; of differences, over each seed's mean of "
-        f"tasks. A training is measured on {' or '.join(map(str, episodes))} starts. Where all seeds agree an interval "
-        "has no width: a ceiling, not certainty.",
+        "Intervals of success are the hull of Student's over training seeds, all on the same logs, and Wilson's over "
+        "all their episodes; of differences Student's over each seed's mean of tasks. A training is measured on "
+        f"{' or '.join(map(str, episodes))} starts. Where all seeds agree a difference's interval has no width: a "
+        "ceiling, not certainty.",
         *([few] if len(seeds) < len(SEEDS) else []),
     ]
 

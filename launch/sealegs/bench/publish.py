@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from sealegs.bench.frame import Row, Summary
+from sealegs.bench.frame import Bench, Row, Summary
 from sealegs.bench.options import BenchOptions
 from sealegs.bench.plots import save_svg
 from sealegs_contract.errors import MachineError
 from sealegs_learning.results import Results
+
+UNKNOWN = "unknown"
+"""The revision of rows from before it was recorded."""
 
 
 def command_of(name: str, options: BenchOptions) -> str:
@@ -27,17 +32,50 @@ def command_of(name: str, options: BenchOptions) -> str:
     return shlex.join(words)
 
 
+def results_name(name: str, options: BenchOptions) -> str:
+    """NAME on the CPU, NAME_DEVICE elsewhere: a GPU's results stand beside the CPU's, not in their place."""
+    return name if options.device == "cpu" else f"{name}_{options.device}"
+
+
+def revisions_of(rows: Sequence[Row]) -> dict[str, int]:
+    """Number of rows by the revision of the source that measured them."""
+    return dict(Counter(_in_words(row.get("revision")) for row in rows))
+
+
+def _in_words(source: Mapping[str, Any] | None) -> str:
+    if source is None:
+        return UNKNOWN
+    if "commit" not in source:
+        return f"version {source['version']}"
+    return f"commit {source['commit'][:12]}{' with changes' if source['dirty'] else ''}"
+
+
+def summed_up(bench: Bench, rows: Sequence[Row], options: BenchOptions) -> Summary:
+    """The bench's own summary, and a note where its rows are not all of one known revision."""
+    summary, found = bench.summarise(rows, options), revisions_of(rows)
+    if len(found) < 2 and UNKNOWN not in found:
+        return summary
+    listed = ", ".join(f"{words} ({count} of {len(rows)} rows)" for words, count in found.items())
+    note = f"Revisions of the source that the rows were measured with: {listed}."
+    return replace(summary, notes=[*summary.notes, note])
+
+
 def write_results(name: str, options: BenchOptions, rows: Sequence[Row], summary: Summary, folder: Path) -> Path:
-    """NAME.json and its pictures in `folder`/NAME; the JSON's path."""
-    pictures = folder / name
+    """RESULTS.json and its pictures in `folder`/RESULTS, by `results_name`; the JSON's path."""
+    title = results_name(name, options)
+    pictures = folder / title
     shutil.rmtree(pictures, ignore_errors=True)
     for plot, figure in summary.plots.items():
         save_svg(figure, pictures / f"{plot}.svg")
-    extra = {"notes": list(summary.notes), "tables": [asdict(table) for table in summary.tables]}
+    extra = {
+        "revisions": revisions_of(rows),
+        "notes": list(summary.notes),
+        "tables": [asdict(table) for table in summary.tables],
+    }
     seconds = round(sum(float(row["seconds"]) for row in rows), 1)
     seeds = sorted({int(row["seed"]) for row in rows})
-    path = folder / f"{name}.json"
-    Results(name, command_of(name, options), seconds, seeds, rows, summary.claims, extra).write(path)
+    path = folder / f"{title}.json"
+    Results(title, command_of(name, options), seconds, seeds, rows, summary.claims, extra).write(path)
     return path
 
 
@@ -67,7 +105,8 @@ def show(summary: Summary, console: Console) -> None:
             shown.add_row(*(escape(value) if isinstance(value, str) else f"{value:.4g}" for value in row))
         console.print(shown)
     for claim in summary.claims:
-        mark = "[green]holds[/green]" if claim.holds else "[red]does not hold[/red]"
+        decided = "[green]holds[/green]" if claim.holds else "[red]does not hold[/red]"
+        mark = "[yellow]open[/yellow]" if claim.value is None else decided
         console.print(f"  {mark}: {escape(str(claim))}")
     for note in summary.notes:
         console.print(f"  [dim]{escape(note)}[/dim]")

@@ -26,7 +26,7 @@ from sealegs_learning.results import Claim
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DATA = "data"
+DATA, SEEN_DATA = "data", "data with images"
 POLL_S = 0.01
 ATTEMPTS = 20
 TOTAL, DATASET, START = "TOTAL", "DATASET", "START"
@@ -42,6 +42,7 @@ class Arm:
     every: int
     """Units between checkpoints."""
     log_every: int = 50
+    logs: str = DATA
 
 
 FROM_LOGS = f"--dataset {DATASET}"
@@ -59,13 +60,20 @@ ARMS: dict[str, Arm] = {
         1500, 150,
     ),
     "unio4": Arm(f"--learner unio4 {FROM_LOGS} --init {START} --updates {TOTAL} {SMALL_FQE} {SMALL}", 400, 60, 20),
+    "bc with a camera": Arm(
+        f"--learner bc {FROM_LOGS} --updates {TOTAL} --inputs.cameras front --inputs.image-size 24 32 "
+        f"--inputs.shift 2 --hidden 64 64 --batch-size 16", 1000, 100, 20, SEEN_DATA,
+    ),
 }  # fmt: skip
 
 
 def cells(options: BenchOptions) -> list[Cell]:
     """The logs and a policy of them, then arm x seed."""
     quick = options.quick
-    found = [Cell(DATA, settings={"episodes": 4 if quick else 12, "updates": 200})]
+    found = [
+        Cell(DATA, settings={"episodes": 4 if quick else 12, "updates": 200}),
+        Cell(SEEN_DATA, settings={"episodes": 1 if quick else 3, "camera": "front"}),
+    ]
     for seed in options.seeds_or((0, 1, 2)):
         for name, arm in ARMS.items():
             total = 2 * arm.total // 5 if quick else arm.total
@@ -76,13 +84,13 @@ def cells(options: BenchOptions) -> list[Cell]:
 
 def run_cell(cell: Cell, context: CellContext) -> dict[str, Any]:
     """How often the run was killed, how many updates were lost by it, and whether it ended the same."""
-    if cell.arm == DATA:
+    if cell.arm in (DATA, SEEN_DATA):
         _make_data(context.folder, cell.settings)
         return {}
     whole, killed = context.folder / "whole", context.folder / "killed"
     for out in (whole, killed):
         shutil.rmtree(out, ignore_errors=True)
-    arguments = arguments_of(cell, context.folder_of(DATA, "all", 0))
+    arguments = arguments_of(cell, context.folder_of(ARMS[cell.arm].logs, "all", 0))
     _finish(_start([*arguments, "--out", str(whole)]))
     struck = _killed_often([*arguments, "--out", str(killed), "--resume"], killed, cell, context)
     weights = [(out / "checkpoint" / "weights.safetensors").read_bytes() for out in (whole, killed)]
@@ -116,27 +124,19 @@ def _killed_often(arguments: Sequence[str], out: Path, cell: Cell, context: Cell
 
 
 def _make_data(folder: Path, settings: Mapping[str, Any]) -> None:
+    """A dataset; of logs without images also a policy."""
     from sealegs.cli import main
 
     for name in ("bags", "dataset", "start"):
         shutil.rmtree(folder / name, ignore_errors=True)
     bags, dataset = str(folder / "bags"), str(folder / "dataset")
-    collect = [
-        "collect",
-        "--task",
-        "reach",
-        "--policy",
-        "mixed",
-        "--episodes",
-        str(settings["episodes"]),
-        "--no-images",
-    ]
-    train = ["train", "--dataset", dataset, "--updates", str(settings["updates"]), *SMALL.split()]
-    for command in (
-        [*collect, "--out", bags],
-        ["import", bags, "--out", dataset],
-        [*train, "--out", str(folder / "start")],
-    ):
+    collect = ["collect", "--task", "reach", "--policy", "mixed", "--episodes", str(settings["episodes"])]
+    collect += ["--cameras", settings["camera"]] if "camera" in settings else ["--no-images"]
+    commands = [[*collect, "--out", bags], ["import", bags, "--out", dataset]]
+    if "updates" in settings:
+        train = ["train", "--dataset", dataset, "--updates", str(settings["updates"]), *SMALL.split()]
+        commands.append([*train, "--out", str(folder / "start")])
+    for command in commands:
         if main(command):
             raise MachineError(f"sealegs {' '.join(command)} failed")
 

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import partial
+from functools import cache, partial
 from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,17 +16,33 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from sealegs.bench import find_bench
+from sealegs.bench import BENCHES, find_bench
 from sealegs.bench.frame import Bench, Cell, CellContext, Row
 from sealegs.bench.frame import Progress as Advance
 from sealegs.bench.options import BenchOptions
-from sealegs_contract.errors import LearningError
+from sealegs_contract.errors import LearningError, MachineError
 from sealegs_learning.files import write_json
+from sealegs_learning.revision import revision
 
 
 def run_folder(name: str, options: BenchOptions) -> Path:
     """Where a bench's cells are; quick ones apart from full ones."""
     return (options.work / name / ("quick" if options.quick else "full")).resolve()
+
+
+def check_device_of(name: str, bench: Bench, device: str) -> None:
+    """MachineError for a device that the bench has no use for, or that is not here."""
+    if device == "cpu":
+        return
+    if not bench.on_gpu:
+        takers = ", ".join(one for one in BENCHES if find_bench(one).on_gpu)
+        raise MachineError(
+            f"bench {name} takes no --device, got {device!r}: leave it out; benches that take it: {takers}"
+        )
+    from sealegs_learning.learners.graphed import check_device
+
+    if check_device(device).index is not None:
+        raise MachineError(f"device {device!r}: expected cpu or cuda; choose among GPUs with CUDA_VISIBLE_DEVICES")
 
 
 def run_bench(
@@ -37,6 +53,7 @@ def run_bench(
     `bench` stands in for the registered one of this name, in this process only.
     """
     bench_here = bench or find_bench(name)
+    check_device_of(name, bench_here, options.device)
     cells = {cell.key: cell for cell in bench_here.cells(options)}
     folder = run_folder(name, options)
     if fresh:
@@ -87,15 +104,22 @@ def _advance(progress: Progress, bar: Any) -> Advance:
     return lambda done, total: progress.update(bar, completed=done, total=total)
 
 
+@cache
+def _source() -> dict[str, Any]:
+    """The revision that this process runs: what it has loaded stays, whatever is committed meanwhile."""
+    return revision()
+
+
 def _run_cell(
     bench: Bench, key: str, cells: Mapping[str, Cell], runs: Path, options: BenchOptions, advance: Advance
 ) -> None:
     cell, folder = cells[key], runs / key
     folder.mkdir(parents=True, exist_ok=True)
-    started = time.perf_counter()
+    source, started = _source(), time.perf_counter()
     values = bench.run_cell(cell, CellContext(options, folder, cells, advance))
     seconds = round(time.perf_counter() - started, 3)
-    row = {"arm": cell.arm, "task": cell.task, "seed": cell.seed, "seconds": seconds, **values}
+    named = {"arm": cell.arm, "task": cell.task, "seed": cell.seed, "seconds": seconds, "revision": source}
+    row = {**named, **values}
     try:
         write_json(folder / "row.json", row)
     except (ValueError, TypeError) as error:

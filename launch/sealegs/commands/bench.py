@@ -40,7 +40,7 @@ def run(config: Config) -> int:
         raise MachineError("a quick run's figures mean little and are not published: leave out --quick or --publish")
     bench = find_bench(config.name)
 
-    from sealegs.bench.publish import publish, show, write_results
+    from sealegs.bench.publish import publish, show, summed_up, write_results
     from sealegs.bench.runner import run_bench, run_folder
 
     try:
@@ -48,7 +48,7 @@ def run(config: Config) -> int:
     except KeyboardInterrupt:
         console.print("\nInterrupted; finished cells are kept. The same command goes on.")
         return 130
-    summary = bench.summarise(rows, config.options)
+    summary = summed_up(bench, rows, config.options)
     path = write_results(config.name, config.options, rows, summary, run_folder(config.name, config.options))
     show(summary, console)
     console.print(f"wrote {path}")

@@ -110,17 +110,21 @@ def _in_words(result: Evaluation) -> str:
 
 def _summary(paths: Sequence[Path], results: Sequence[Evaluation]) -> dict[str, Any]:
     """One policy's figures; of several, all of them and the mean with its interval over the policies."""
-    from sealegs_learning.statistics import t_interval
+    from sealegs_learning.statistics import success_interval, t_interval
 
     if len(results) == 1:
         return results[0].to_json()
     metric = "success" if results[0].successes else "evaluation_return"
     means = [result.figures()[metric] for result in results]
-    interval = t_interval(means)
-    mean = sum(means) / len(means)
-    print(f"{metric} over {len(means)} policies: {mean:.4g} [{interval.low:.4g}, {interval.high:.4g}] (Student)")
+    mean, kind = sum(means) / len(means), "Student's over policies"
+    if metric == "success":
+        interval = success_interval([sum(one.successes) for one in results], results[0].episodes)
+        kind = f"hull of {kind} and Wilson's over all {sum(one.episodes for one in results)} episodes"
+    else:
+        interval = t_interval(means)
+    print(f"{metric} over {len(means)} policies: {mean:.4g} [{interval.low:.4g}, {interval.high:.4g}] ({kind})")
     rows = [{"policy": str(path), **result.to_json()} for path, result in zip(paths, results, strict=True)]
-    return {"policies": rows, "metric": metric, "mean": mean, "interval": list(interval)}
+    return {"policies": rows, "metric": metric, "mean": mean, "interval": list(interval), "interval_is": kind}
 
 
 def _compare(results: Sequence[Evaluation], others: Sequence[Path], found: Sequence[Evaluation]) -> dict[str, Any]:

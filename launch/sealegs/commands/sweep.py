@@ -25,6 +25,9 @@ class Config(TrainConfig):
     """Training seeds of every setting."""
     jobs: int = 2
     """Runs at the same time, each in a process of its own on one thread."""
+    together: bool = False
+    """Train all runs as one batched model instead, which fills a GPU: IQL alone, and a grid over learning_rate,
+    iql.gamma, iql.tau, iql.beta, iql.advantage_cap or iql.polyak. Evaluations still take --jobs processes."""
     rank_episodes: int = 100
     """Episodes on which every policy is evaluated at the end, from the same starts."""
     rank_seed: int = 2_000_000
@@ -43,7 +46,8 @@ def run(config: Config) -> int:
     from sealegs_contract.errors import LearningError
 
     base = TrainConfig(**{one.name: getattr(config, one.name) for one in fields(TrainConfig)})
-    sweep = Sweep(base, config.grid, config.seeds, config.rank_episodes, config.rank_seed, config.rank_by, config.use)
+    ranked = (config.rank_episodes, config.rank_seed, config.rank_by, config.use)
+    sweep = Sweep(base, config.grid, config.seeds, *ranked, config.together)
     started = time.monotonic()
     failed = sweep.run(config.jobs)
     table = sweep.ranking()

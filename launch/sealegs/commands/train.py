@@ -18,7 +18,7 @@ class Config(TrainConfig):
     jobs: int = 2
     """Runs at the same time, each in a process of its own on one thread, where there are several seeds."""
     together: bool = False
-    """Train the seeds as one batched model instead (IQL): what fills a GPU. Such runs cannot be resumed."""
+    """Train the seeds as one batched model instead (IQL): what fills a GPU."""
 
 
 def run(config: Config) -> int:
@@ -31,9 +31,9 @@ def run(config: Config) -> int:
 
 def _one(config: TrainConfig) -> int:
     from sealegs.training.live import LiveTraining
-    from sealegs.training.runs import total_of, unit_of
+    from sealegs.training.runs import unit_of
     from sealegs_learning.train import train
-    from sealegs_learning.training.config import check_config
+    from sealegs_learning.training.config import check_config, total_of
 
     check_config(config)
     with LiveTraining(_title(config), total_of(config), unit_of(config)) as live:
@@ -47,7 +47,7 @@ def _one(config: TrainConfig) -> int:
 
 
 def _several(config: TrainConfig, seeds: tuple[int, ...], jobs: int, together: bool) -> int:
-    from sealegs.training.runs import run_trainings
+    from sealegs.training.runs import check_none_failed, run_together, run_trainings
     from sealegs_contract.errors import LearningError
     from sealegs_learning.training.config import check_config
 
@@ -57,12 +57,7 @@ def _several(config: TrainConfig, seeds: tuple[int, ...], jobs: int, together: b
     for one in runs:
         check_config(one)
     if together:
-        from sealegs.training.live import LiveTraining
-        from sealegs.training.runs import total_of, unit_of
-        from sealegs_learning.together import train_together
-
-        with LiveTraining(f"{len(runs)} seeds as one", total_of(config), unit_of(config)) as live:
-            train_together(runs, live)
+        check_none_failed(run_together({one.out.name: one for one in runs}), len(runs))
     else:
         run_trainings(runs, jobs)
     print(f"{len(runs)} policies: {', '.join(str(one.out) for one in runs)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,14 +12,7 @@ from typing import Any
 from sealegs.training.jobs import Job, run_jobs
 from sealegs_contract.errors import LearningError
 from sealegs_learning.training.command_line import arguments_of
-from sealegs_learning.training.config import TrainConfig, is_online
-
-
-def total_of(config: TrainConfig) -> int:
-    """Units of work of a run: environment steps where it acts in simulation, else gradient updates."""
-    if is_online(config):
-        return config.ppo.steps if config.learner == "ppo" else config.finetune.steps
-    return config.updates
+from sealegs_learning.training.config import TrainConfig, is_online, total_of
 
 
 def unit_of(config: TrainConfig) -> str:
@@ -54,10 +47,25 @@ def run_trainings(configs: Sequence[TrainConfig], jobs: int) -> None:
         Job(c.out.name, (training_command(c),), c.out / "train.log", partial(units_done, c.out), total_of(c))
         for c in configs
     ]
-    failed = run_with_bars(found, jobs)
+    check_none_failed(run_with_bars(found, jobs), len(found))
+
+
+def run_together(runs: Mapping[str, TrainConfig]) -> dict[str, str]:
+    """Train all, by name, as one batched model, with the first one's figures; those that failed, with the reason."""
+    from sealegs.training.live import LiveTraining
+    from sealegs_learning.together import train_together
+
+    first = next(iter(runs.values()))
+    with LiveTraining(f"{len(runs)} runs as one", total_of(first), unit_of(first)) as live:
+        outcomes = train_together(list(runs.values()), live)
+    return {name: str(one) for name, one in zip(runs, outcomes, strict=True) if isinstance(one, LearningError)}
+
+
+def check_none_failed(failed: Mapping[str, str], runs: int) -> None:
+    """LearningError naming those that failed."""
     if failed:
         lines = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
-        raise LearningError(f"{len(failed)} of {len(found)} runs failed: {lines}")
+        raise LearningError(f"{len(failed)} of {runs} runs failed: {lines}")
 
 
 def run_with_bars(jobs: Sequence[Job], at_once: int) -> dict[str, str]:

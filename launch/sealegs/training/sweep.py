@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from sealegs.training.jobs import Job
-from sealegs.training.runs import run_with_bars, total_of, training_command, units_done
+from sealegs.training.runs import run_together, run_with_bars, training_command, units_done
 from sealegs_contract.errors import LearningError
 from sealegs_contract.robot import load_robot
 from sealegs_learning.evaluation.ranking import Metric, Standing, rank
 from sealegs_learning.files import replaced_file, settled
 from sealegs_learning.results import Results
 from sealegs_learning.training.command_line import arguments_of
-from sealegs_learning.training.config import TrainConfig, check_config, decisive
+from sealegs_learning.training.config import TrainConfig, check_config, decisive, total_of
 from sealegs_learning.training.grid import Setting, expand
 
 
@@ -42,6 +42,7 @@ class Sweep:
     first_seed: int
     metric: str
     use: str
+    together: bool = False
 
     @cached_property
     def settings(self) -> list[Setting]:
@@ -66,12 +67,33 @@ class Sweep:
 
     def run(self, at_once: int) -> dict[str, str]:
         """Train and evaluate what is missing; the runs that failed, with the reason."""
-        jobs = [job for setting in self.settings for seed in self.seeds for job in self._job(setting, seed)]
-        return run_with_bars(jobs, at_once) if jobs else {}
+        failed = self._train_together() if self.together else {}
+        jobs = [
+            job
+            for setting in self.settings
+            for seed in self.seeds
+            if _name(setting, seed) not in failed
+            for job in self._job(setting, seed)
+        ]
+        return failed | (run_with_bars(jobs, at_once) if jobs else {})
+
+    def _train_together(self) -> dict[str, str]:
+        """Train what is missing as one batched model. LearningError where the grid cannot be one."""
+        from sealegs_learning.together import check_together
+
+        anew = self.base.overwrite
+        runs = {_name(one, seed): self.config(one, seed) for one in self.settings for seed in self.seeds}
+        check_together(list(runs.values()))
+        missing = {
+            name: replace(run, resume=not anew, overwrite=anew)
+            for name, run in runs.items()
+            if anew or not is_finished(run)
+        }
+        return run_together(missing) if missing else {}
 
     def _job(self, setting: Setting, seed: int) -> Iterator[Job]:
         """What is left of a run, if anything is."""
-        config, anew = self.config(setting, seed), self.base.overwrite
+        config, anew = self.config(setting, seed), self.base.overwrite and not self.together
         commands: list[tuple[str, ...]] = []
         if anew or not is_finished(config):
             commands.append(training_command(replace(config, overwrite=anew)))
@@ -79,8 +101,8 @@ class Sweep:
             task = ("--task", config.task) if config.task else ()
             numbers = ("--episodes", str(self.episodes), "--seed", str(self.first_seed))
             commands.append(("evaluate", "--policy", str(self.policy(setting, seed)), *task, *numbers, "--record"))
-            name, log = f"{setting.name} seed {seed}", config.out / "run.log"
-            yield Job(name, tuple(commands), log, partial(units_done, config.out), total_of(config))
+            log = config.out / "run.log"
+            yield Job(_name(setting, seed), tuple(commands), log, partial(units_done, config.out), total_of(config))
 
     def evaluation(self, setting: Setting, seed: int) -> dict[str, Any] | None:
         """The recorded evaluation on the sweep's episodes; None where there is none."""
@@ -135,7 +157,12 @@ class Sweep:
         extra = ["--grid", *self.grid] if self.grid else []
         extra += ["--seeds", *map(str, self.seeds), "--rank-episodes", str(self.episodes)]
         extra += ["--rank-seed", str(self.first_seed), "--rank-by", self.metric, "--use", self.use]
+        extra += ["--together"] if self.together else []
         return shlex.join(["sealegs", "sweep", *arguments_of(self.base, {"resume", "overwrite"}), *extra])
+
+
+def _name(setting: Setting, seed: int) -> str:
+    return f"{setting.name} seed {seed}"
 
 
 def is_finished(config: TrainConfig) -> bool:
@@ -146,6 +173,8 @@ def is_finished(config: TrainConfig) -> bool:
     about = _description(folder)
     if config.robot and about["policy"].get("robot_digest") != load_robot(config.robot).digest:
         return False  # the profile was edited since
+    if config.init is not None and not config.hidden:
+        config = replace(config, hidden=tuple(about["policy"]["hidden"]))  # those of init
     return about["config"] == decisive(config) and (about["update"] >= total_of(config) or bool(about["stopped"]))
 
 
@@ -179,25 +208,37 @@ def markdown(sweep: Sweep, table: Table) -> str:
     """The ranking for people."""
     head = ("", "setting", f"mean {table.metric}", "95 % interval", "behind the first", "apart")
     lines = [" | ".join(row) for row in [head, ["---"] * len(head), *_cells(table.standings)]]
-    over = "seeds (Student)" if len(sweep.seeds) > 1 else "episodes of the one seed, which says nothing of other seeds"
     return (
         f"# Sweep\n\n```\n{sweep.command}\n```\n\n"
-        f"{len(sweep.seeds)} seeds, {sweep.episodes} episodes each on the same starts; intervals over {over}.\n"
+        f"{len(sweep.seeds)} seeds, {sweep.episodes} episodes each on the same starts; "
+        f"{_about_intervals(len(sweep.seeds), table.metric)}\n"
         "The first was chosen as the best of several, so its figure flatters it: measure it again on other starts "
         "before\nyou believe it.\n\n" + "\n".join(f"| {line} |" for line in lines) + "\n"
     )
 
 
+def _about_intervals(seeds: int, metric: Metric) -> str:
+    if seeds == 1:
+        return "intervals over episodes of the one seed, which says nothing of other seeds."
+    if metric == "success":
+        return (
+            "intervals of success are the hull of\nStudent's over the seeds and Wilson's over all episodes, those of "
+            "differences Student's over the seeds."
+        )
+    return "intervals over seeds (Student)."
+
+
 def _cells(standings: Sequence[Standing]) -> Iterator[list[str]]:
-    for place, one in enumerate(standings, start=1):
-        behind = "{:.3g} [{:.3g}, {:.3g}]".format(one.behind, *one.behind_interval) if place > 1 else ""
+    for one in standings:
+        chosen = one is standings[0]
+        behind = "" if chosen else "{:.3g} [{:.3g}, {:.3g}]".format(one.behind, *one.behind_interval)
         yield [
-            str(place),
+            str(one.place),
             one.name,
             f"{one.mean:.4g}",
             "{:.4g} to {:.4g}".format(*one.interval),
             behind,
-            "yes" if one.apart else "no" if place > 1 else "",
+            "" if chosen else "yes" if one.apart else "no",
         ]
 
 
@@ -206,7 +247,8 @@ def show_table(table: Table) -> None:
     import rich.table
     from rich.console import Console
 
-    shown = rich.table.Table(title=f"ranked by {table.metric}")
+    seeds = len(table.standings[0].seeds)
+    shown = rich.table.Table(title=f"ranked by {table.metric}", caption=_about_intervals(seeds, table.metric))
     for head in ("", "setting", "mean", "95 % interval", "behind the first", "apart"):
         shown.add_column(head, overflow="fold")
     for cells in _cells(table.standings):

@@ -160,6 +160,11 @@ def _batch_env(policy: nn.Module, task: str, episodes: int, robot: Any) -> tuple
     return BatchEnv(described.name, num_envs=episodes, robot=profile), described.horizon_steps
 
 
+def check_task(policy: nn.Module, task: str, robot: Any = None) -> None:
+    """The errors of `evaluate` on a task that there is not, or that does not fit the policy."""
+    _batch_env(policy, task, 1, robot)[0].close()
+
+
 def _check_sizes(policy: nn.Module, where: str, observations: int, actions: int) -> None:
     """LearningError where the policy says that it has other sizes than `where` gives."""
     sizes = getattr(policy, "observations", observations), getattr(policy, "actions", actions)

@@ -28,7 +28,7 @@ def flatten_parameters(parameters: Iterable[nn.Parameter]) -> nn.Parameter:
     return flat
 
 
-def polyak_average_(target: Tensor, source: Tensor, rate: float) -> None:
-    """target <- (1 - rate) target + rate source, in place; (P,) and (P,)."""
+def polyak_average_(target: Tensor, source: Tensor, rate: float | Tensor) -> None:
+    """target <- (1 - rate) target + rate source, in place; (P,) and (P,), the rate one number or (P,)."""
     with torch.no_grad():
         target.lerp_(source, rate)

@@ -1,12 +1,12 @@
 """K runs of IQL, over seeds or settings, as one batched model: what a GPU is too wide for one run to fill.
 
-Member k has the first weights, batches and settings of the run by itself, and no product mixes members, so it becomes
-that run's policy up to the order of float sums.
+Member k has the weights, batches and settings of the run by itself, and no product mixes members, so it becomes that
+run's policy up to the rounding of floats.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +24,7 @@ from sealegs_learning.transitions import Batch
 
 @dataclass(frozen=True)
 class MemberSettings:
-    """What may differ between members, each (K, 1)."""
+    """What of the equations may differ between members, each (K, 1)."""
 
     gamma: Tensor
     tau: Tensor
@@ -43,43 +43,28 @@ class MemberSettings:
 
 
 class StackedActor(nn.Module):
-    """The Gaussians of K policies of one shape."""
+    """The Gaussians of K policies of one shape, their weights without meaning."""
 
-    def __init__(self, policies: Sequence[GaussianActor]) -> None:
+    def __init__(self, members: int, one: GaussianActor) -> None:
         super().__init__()
-        layers = [_linear(policy) for policy in policies]
-        self.mean = _empty(len(policies), (policies[0].observations, *policies[0].hidden, policies[0].actions))
-        with torch.no_grad():
-            for i, (weight, bias) in enumerate(zip(self.mean.weights, self.mean.biases, strict=True)):
-                weight.copy_(torch.stack([own[i].weight.t() for own in layers]))
-                bias.copy_(torch.stack([own[i].bias[None] for own in layers]))
-        self.log_std = nn.Parameter(torch.stack([policy.log_std.detach() for policy in policies]))
-
-    def write_into(self, policy: GaussianActor, k: int) -> None:
-        """Give `policy` the weights of member k."""
-        with torch.no_grad():
-            policy.log_std.copy_(self.log_std[k])
-            for layer, weight, bias in zip(_linear(policy), self.mean.weights, self.mean.biases, strict=True):
-                layer.weight.copy_(weight[k].t())
-                layer.bias.copy_(bias[k, 0])
+        self.mean = _empty(members, (one.observations, *one.hidden, one.actions))
+        self.log_std = nn.Parameter(torch.zeros(members, one.actions))
 
 
 class ManyIQL(Learner):
-    """IQL with K members. Batches are (K, B, ...); metrics (K,). `policies` hold the weights after `settle()`."""
+    """IQL with K members. Batches are (K, B, ...); metrics (K,). The members themselves stay behind until `settle`."""
 
     def __init__(self, members: Sequence[IQL]) -> None:
-        """From K learners as they are before their first update. LearningError where they do not fit together."""
-        first = members[0]
-        super().__init__(first.learning_rate, first.updates)
+        """From K learners as they are, after equally many updates. LearningError where they do not fit together."""
+        first, count = members[0], len(members)
+        super().__init__(max(member.learning_rate for member in members), first.updates)
         _check(members)
         device = first.policy.log_std.device
-        self.policies = [member.policy for member in members]
+        self.members, self.done = members, first.done
         self.settings = MemberSettings.of([member.settings for member in members], device)
-        self.polyak = first.settings.polyak
-        self.actor = StackedActor(self.policies).to(device)
-        self.value = _joined([member.value for member in members]).to(device)
-        self.q = _joined([member.q for member in members]).to(device)
-        self.target_q = _joined([member.target_q for member in members]).to(device).requires_grad_(False)
+        self.actor = StackedActor(count, first.policy).to(device)
+        self.value, self.q = _wide(first.value, count).to(device), _wide(first.q, count).to(device)
+        self.target_q = _wide(first.target_q, count).to(device).requires_grad_(False)
         self.networks = nn.ModuleDict(
             {"policy": self.actor, "value": self.value, "q": self.q, "target_q": self.target_q}
         )
@@ -87,57 +72,130 @@ class ManyIQL(Learner):
         size = sum(p.numel() for p in self.q.parameters())
         self._q_weights = self._flat[1].detach()[-size:]
         self._target_weights = flatten_parameters(self.target_q.parameters()).detach()
+        self._set_rates()
+        for model, place, own in self._pairs():
+            model[place] = own
+        self._running = self._run_through(first)
+
+    def _set_rates(self) -> None:
+        """Numbers where all members have the same: a vector is a buffer more to read."""
+        polyak = [member.settings.polyak for member in self.members]
+        self._polyak: float | Tensor = polyak[0] if len(set(polyak)) == 1 else self._each(polyak)[2]
+        shares = [member.learning_rate / self.learning_rate for member in self.members]
+        self._shares = self._each(shares)[:2] if len(set(shares)) > 1 else []
+        self._before = [torch.empty_like(share) for share in self._shares]
+
+    def _run_through(self, first: IQL) -> IQLNetworks:
         precision = first.settings.precision
-        self._running = IQLNetworks(
+        return IQLNetworks(
             stacked(self.value, precision),
             stacked(self.q, precision),
             stacked(self.target_q, precision, trained=False),
             stacked(self.actor.mean, precision),
             self.actor.log_std,
-            self.policies[0].bound == "tanh",
-            len(members),
+            first.policy.bound == "tanh",
+            len(self.members),
         )
 
     def step(self, batch: Batch, measured: bool = True) -> dict[str, Tensor]:
         """One step on V, Q and pi of every member."""
         metrics = iql_gradients(batch, self._running, self.settings, measured)
-        self.optimizer.step()
-        polyak_average_(self._target_weights, self._q_weights, self.polyak)
+        self._descend_each()
+        polyak_average_(self._target_weights, self._q_weights, self._polyak)
         return metrics
 
     def settle(self) -> list[GaussianActor]:
-        """The policies with their weights of now."""
-        for k, policy in enumerate(self.policies):
-            self.actor.write_into(policy, k)
-        return self.policies
+        """Bring the members to where the model is, their optimisers too. Their policies."""
+        for model, place, own in self._pairs():
+            own.copy_(model[place])
+        for member in self.members:
+            member.done = self.done
+            for flat in member._flat:
+                member.optimizer.state[flat]["step"].fill_(self.done)
+        return [member.policy for member in self.members]
+
+    def _descend_each(self) -> None:
+        """Adam's step is linear in the rate: all go the largest one's, then back to the member's share of it."""
+        weights = [flat.detach() for flat in self._flat]
+        for before, now in zip(self._before, weights, strict=False):
+            before.copy_(now)
+        self.optimizer.step()
+        for before, now, share in zip(self._before, weights, self._shares, strict=False):
+            torch.lerp(before, now, share, out=now)
+
+    def _pairs(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """All state: a buffer of the model, where in it a member's lies, and the member's."""
+        ours = _buffers(self)
+        for member, places in zip(self.members, self._places(), strict=True):
+            for group, place, own in zip(ours, places, _buffers(member), strict=True):
+                yield from ((model, place, theirs) for model, theirs in zip(group, own, strict=True))
+
+    def _places(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """For each member, the indices of pi's weights, of V's and Q's, and of Qt's, in the member's own order."""
+        log_std, *layers = _numbered(self.actor.parameters())
+        half = len(layers) // 2  # weights, then biases; an actor's own come in turn, its weights (out, in)
+        value, q, target_q = (list(net.parameters()) for net in (self.value, self.q, self.target_q))
+        critics, targets = _numbered([*value, *q]), _numbered(target_q)
+        for k in range(len(self.members)):
+            linear = [part[k].t() for pair in zip(layers[:half], layers[half:], strict=True) for part in pair]
+            twins = [part[2 * k : 2 * k + 2] for part in critics[len(value) :]]
+            yield (
+                _in_line([log_std[k], *linear]),
+                _in_line([*(part[k] for part in critics[: len(value)]), *twins]),
+                _in_line([part[2 * k : 2 * k + 2] for part in targets]),
+            )
+
+    def _each(self, values: Sequence[float]) -> list[Tensor]:
+        """A number a member as one for each of its weights: of pi, of V and Q, and of Qt."""
+        buffers = [torch.empty_like(group[0]) for group in _buffers(self)]
+        for value, places in zip(values, self._places(), strict=True):
+            for buffer, place in zip(buffers, places, strict=True):
+                buffer[place] = value
+        return buffers
 
 
-def _linear(policy: GaussianActor) -> list[nn.Linear]:
-    return [module for module in policy.actor if isinstance(module, nn.Linear)]
+def _buffers(learner: IQL | ManyIQL) -> list[list[Tensor]]:
+    """Weights and both moments of pi, the same of V and Q, and the weights of Qt: flat, all that learns."""
+    adam = learner.optimizer
+    if not adam.state:  # an Adam of no steps, with moments to write into
+        zeros = [{name: torch.zeros_like(flat) for name in ("exp_avg", "exp_avg_sq")} for flat in learner._flat]
+        state = {group: {"step": torch.tensor(float(learner.done)), **moments} for group, moments in enumerate(zeros)}
+        adam.load_state_dict({"state": state, "param_groups": adam.state_dict()["param_groups"]})
+    trained = [
+        [flat.detach(), *(adam.state[flat][name] for name in ("exp_avg", "exp_avg_sq"))] for flat in learner._flat
+    ]
+    return [*trained, [learner._target_weights]]
+
+
+def _numbered(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
+    """Where each element lies in the flat buffer that holds these parameters in order, in the parameters' shapes."""
+    found = list(parameters)
+    sizes = [p.numel() for p in found]
+    parts = torch.split(torch.arange(sum(sizes), device=found[0].device), sizes)
+    return [part.view(p.shape) for part, p in zip(parts, found, strict=True)]
+
+
+def _in_line(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat([part.flatten() for part in parts])
+
+
+def _wide(stack: StackedPerceptron, members: int) -> StackedPerceptron:
+    """A stack for `members` of these, its weights without meaning."""
+    weights = list(stack.weights)
+    return _empty(members * stack.members, (weights[0].shape[1], *(weight.shape[2] for weight in weights)))
 
 
 def _empty(members: int, sizes: tuple[int, ...]) -> StackedPerceptron:
     return StackedPerceptron(members, sizes, torch.Generator())
 
 
-def _joined(stacks: Sequence[StackedPerceptron]) -> StackedPerceptron:
-    """One stack with the members of all, in order."""
-    weights = list(stacks[0].weights)
-    sizes = (weights[0].shape[1], *(weight.shape[2] for weight in weights))
-    joined = _empty(sum(stack.members for stack in stacks), sizes)
-    with torch.no_grad():
-        for own, *parts in zip(joined.parameters(), *(stack.parameters() for stack in stacks), strict=True):
-            own.copy_(torch.cat(parts))
-    return joined
-
-
 def _check(members: Sequence[IQL]) -> None:
-    """All members share shapes, rates and schedules; gamma, tau, beta and the cap are each one's own."""
+    """All members share shapes, precision and schedule; the other settings and the learning rate are each one's own."""
     shared: dict[str, set[tuple[object, ...]]] = {
         "network sizes": {(m.policy.observations, m.policy.hidden, m.policy.actions) for m in members},
         "activation and bound": {(m.policy.activation, m.policy.bound) for m in members},
-        "learning rate and updates": {(m.learning_rate, m.updates, m.done) for m in members},
-        "polyak and precision": {(m.settings.polyak, m.settings.precision) for m in members},
+        "updates": {(m.updates, m.done) for m in members},
+        "precision": {(m.settings.precision,) for m in members},
     }
     for name, values in shared.items():
         if len(values) > 1:

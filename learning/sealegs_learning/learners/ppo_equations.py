@@ -100,11 +100,14 @@ def approximate_kl(log_ratio: Array) -> float:
 def adapted_rate(
     rate: float, kl: float, target: float, factor: float = 1.5, low: float = 1e-5, high: float = 1e-2
 ) -> float:
-    """Learning rate for the next epoch: down where the KL exceeds twice the target, up where it is below half of it."""
+    """Learning rate for the next epoch: down where the KL exceeds twice the target, up where it is below half of it.
+
+    A rate that starts outside of [low, high] is never moved against what the KL says.
+    """
     if kl > 2.0 * target:
-        return max(low, rate / factor)
+        return min(rate, max(low, rate / factor))
     if kl < 0.5 * target:
-        return min(high, rate * factor)
+        return max(rate, min(high, rate * factor))
     return rate
 
 

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 Rule = tuple[str, bool, str]
 """Name of a setting, whether its value is in range, and the range in words."""
+
+
+def finite(value: float | None) -> bool:
+    """Whether a number is neither infinite nor nan; one that is not given is fine."""
+    return value is None or math.isfinite(value)
+
+
+def whole(units: int, block: int) -> int:
+    """`units` rounded up to whole blocks, since what has begun (a rollout, a round) is finished."""
+    return -(-units // block) * block
+
+
+def hidden_rule(hidden: tuple[int, ...]) -> Rule:
+    """No layer without units; none at all makes a linear network."""
+    return "hidden", min(hidden, default=1) >= 1, "positive sizes"
 
 
 @dataclass(frozen=True)
@@ -120,6 +136,8 @@ class PPOSettings:
         for name in ("value_clip", "value_weight", "max_gradient_norm", "target_kl", "critic_learning_rate"):
             yield name, getattr(self, name) >= 0.0, "at least 0"
         yield "critic_steps", self.critic_steps >= 0, "at least 0"
+        for name in ("entropy_weight", "initial_log_std", "finetune_log_std"):
+            yield name, finite(getattr(self, name)), "finite"
 
 
 @dataclass(frozen=True)
@@ -147,6 +165,7 @@ class FQESettings:
         yield "gamma", 0.0 <= self.gamma < 1.0, "in [0, 1)"
         yield "updates", self.updates >= 1, "at least 1"
         yield "batch_size", self.batch_size >= 1, "at least 1"
+        yield hidden_rule(self.hidden)
         yield "learning_rate", self.learning_rate > 0.0, "positive"
         yield "polyak", 0.0 < self.polyak <= 1.0, "in (0, 1]"
         yield "members", self.members >= 2, "at least 2"
@@ -174,6 +193,7 @@ class ModelSettings:
         yield "steps", self.steps >= 0, "at least 0"
         yield "updates", self.updates >= 1, "at least 1"
         yield "batch_size", self.batch_size >= 1, "at least 1"
+        yield hidden_rule(self.hidden)
         yield "learning_rate", self.learning_rate > 0.0, "positive"
         yield "starts", self.starts >= 30, "at least 30"
 
@@ -207,6 +227,13 @@ class UniO4Settings:
         yield "actions", self.actions >= 2, "at least 2"
         yield "pessimism", self.pessimism >= 0.0, "at least 0"
         yield "gate_updates", self.gate_updates >= 1, "at least 1"
+        for name in ("deviations", "log_std"):
+            yield name, finite(getattr(self, name)), "finite"
+
+    def round_of(self, batch_size: int) -> tuple[int, int]:
+        """Logged states of a round, and its gradient steps."""
+        states = max(1, self.steps * batch_size // self.actions)
+        return states, -(-states * self.actions // batch_size)
 
 
 @dataclass(frozen=True)

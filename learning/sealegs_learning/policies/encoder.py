@@ -1,4 +1,4 @@
-"""A small convolutional encoder that says where things are in an image (arXiv 1504.00702), and its augmentation."""
+"""A small convolutional encoder that says where things are in an image (arXiv 1504.00702)."""
 
 from __future__ import annotations
 
@@ -20,21 +20,6 @@ def keypoints(maps: Tensor) -> Tensor:
     x = (weight.sum(2) * torch.linspace(-1.0, 1.0, width, device=maps.device)).sum(-1)
     y = (weight.sum(3) * torch.linspace(-1.0, 1.0, height, device=maps.device)).sum(-1)
     return torch.cat([x, y], dim=1)
-
-
-def shifted(images: Tensor, offset: Tensor) -> Tensor:
-    """Images (B, H, W, C) moved by `offset` (B, 2) pixels down and right, edges repeated (DrQ, arXiv 2004.13649)."""
-    batch, height, width, _ = images.shape
-    rows = (torch.arange(height) - offset[:, :1]).clamp(0, height - 1)
-    columns = (torch.arange(width) - offset[:, 1:]).clamp(0, width - 1)
-    return images[torch.arange(batch)[:, None, None], rows[:, :, None], columns[:, None, :]]
-
-
-def random_shift(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Each image (B, H, W, C) moved by up to `most` pixels each way."""
-    if not most:
-        return images
-    return shifted(images, torch.randint(-most, most + 1, (len(images), 2), generator=generator))
 
 
 class PixelEncoder(nn.Module):

@@ -15,7 +15,7 @@ from sealegs_contract.errors import DatasetError, LearningError, MachineError, O
 from sealegs_contract.pixels import decode_image
 from sealegs_contract.spec import ImageField
 from sealegs_learning.networks import Normalizer
-from sealegs_learning.policies.encoder import random_shift
+from sealegs_learning.policies.augmentation import UNCHANGED, Augmentation
 from sealegs_learning.transitions import Transitions
 
 MAXIMUM_BYTES = 8 << 30
@@ -45,7 +45,7 @@ class SeeingTransitions:
     transitions: Transitions
     frames: tuple[Tensor, ...]
     frame_of: tuple[Tensor, ...]
-    shift: int = 0
+    augmentation: Augmentation = UNCHANGED
 
     def __len__(self) -> int:
         return len(self.transitions)
@@ -67,11 +67,11 @@ class SeeingTransitions:
         return self
 
     def sample(self, generator: torch.Generator, size: int) -> ImageBatch:
-        """`size` transitions drawn uniformly with replacement, their images shifted at random, all by `generator`."""
+        """`size` transitions drawn uniformly with replacement, their images augmented, all by `generator`."""
         index = self.transitions.draw(generator, size)[0]
         batch = self.transitions.rows(index)
         images = tuple(
-            random_shift(frames[frame_of[index]], self.shift, generator)
+            self.augmentation.draw(frames[frame_of[index]], generator)
             for frames, frame_of in zip(self.frames, self.frame_of, strict=True)
         )
         return ImageBatch(batch.observation, batch.action, images)
@@ -83,7 +83,7 @@ def with_images(
     episodes: Sequence[slice],
     images: Sequence[ImageField],
     delay: int,
-    shift: int,
+    augmentation: Augmentation = UNCHANGED,
 ) -> SeeingTransitions:
     """Add the images that were to be seen at each transition's first row: those of `delay` rows before it.
 
@@ -93,7 +93,7 @@ def with_images(
     starts = np.concatenate([np.full(e.stop - e.start - 1, e.start) for e in episodes])
     seen = np.maximum(rows - delay, starts)
     loaded = [_load(data, field, seen) for field in images]
-    return SeeingTransitions(transitions, tuple(f for f, _ in loaded), tuple(i for _, i in loaded), shift)
+    return SeeingTransitions(transitions, tuple(f for f, _ in loaded), tuple(i for _, i in loaded), augmentation)
 
 
 def _load(data: HasImages, field: ImageField, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:

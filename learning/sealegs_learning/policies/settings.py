@@ -26,6 +26,10 @@ class InputSettings:
     renders once a tick's command has come; more for a slower camera."""
     shift: int = 4
     """Pixels by which training images are shifted at random; 0 for none."""
+    brightness: float = 0.1
+    """Share of full scale by which training images are made brighter or darker at random; 0 for none."""
+    contrast: float = 0.1
+    """Share by which the contrast of training images is raised or lowered at random; 0 for none."""
 
     def rules(self) -> Iterator[Rule]:
         """What must hold of the values."""
@@ -33,4 +37,6 @@ class InputSettings:
         yield "image_size", min(self.image_size) >= 16, "at least 16 x 16"
         yield "image_delay", 0 <= self.image_delay <= 64, "from 0 to 64"
         yield "shift", 0 <= self.shift < min(self.image_size) // 2, "less than half an image"
+        yield "brightness", 0.0 <= self.brightness < 1.0, "in [0, 1)"
+        yield "contrast", 0.0 <= self.contrast < 1.0, "in [0, 1)"
         yield "cameras", len(set(self.cameras)) == len(self.cameras), "named once each"

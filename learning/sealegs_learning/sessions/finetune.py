@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sealegs_contract.errors import LearningError
+from sealegs_contract.errors import LearningError, available
 from sealegs_learning.evaluation.policy_value import check_policy
 from sealegs_learning.learners.iql import IQL
 from sealegs_learning.learners.running import EpisodeTally
@@ -23,7 +23,7 @@ from sealegs_learning.networks import GaussianActor, Policy
 from sealegs_learning.reward.sidecar import read_reward
 from sealegs_learning.sessions.offline import TrainingData, open_dataset, scaled_reward
 from sealegs_learning.sessions.online import make_env
-from sealegs_learning.training.config import TrainConfig
+from sealegs_learning.training.config import TrainConfig, total_of
 from sealegs_learning.training.robots import describe_robot
 from sealegs_learning.training.start import check_env, load_start
 from sealegs_learning.transitions import Batch, Transitions, build_transitions
@@ -58,12 +58,11 @@ class FinetuneSession:
         c = config.finetune
         self.learner, self.logs, self.env, self.about, self.settings = learner, logs, env, about, c
         self.factor, self.shift = scale
-        self.batch_size, self.total, self.done = config.batch_size, c.steps, 0
+        self.batch_size, self.total, self.done = config.batch_size, total_of(config), 0
         self.own_share = config.batch_size - round(config.batch_size * c.offline_share)
         self.batches = torch.Generator().manual_seed(config.seed + 1)
         self.noise = np.random.default_rng((config.seed, 1))
-        rows = -(-c.steps // env.num_envs) * env.num_envs
-        both = torch.cat([logs.packed, torch.zeros(rows, logs.packed.shape[1])])
+        both = torch.cat([logs.packed, torch.zeros(self.total, logs.packed.shape[1])])
         self.memory = replace(logs, packed=both)  # the logs, then own steps
         self.observation = np.asarray(env.reset(seed=config.seed)[0])
         self.tally = EpisodeTally(env.num_envs)
@@ -147,7 +146,7 @@ class FinetuneSession:
 
 
 def finetune_session(config: TrainConfig, dataset: TrainingData | None = None) -> FinetuneSession:
-    """IQL of `config.init`, with its Q and V where it was IQL's, in the simulation of `config.task`.
+    """IQL of `config.init`, with its Q and V where it was IQL's, in the simulation of `config.task` or the dataset's.
 
     Raises LearningError where init, dataset or task are missing or do not fit each other.
     """
@@ -156,7 +155,9 @@ def finetune_session(config: TrainConfig, dataset: TrainingData | None = None) -
     if config.reward != "true":
         raise LearningError(f"the simulation pays true progress, so the logs must too: reward {config.reward!r}")
     data: Any = dataset if dataset is not None else open_dataset(config)
-    start = load_start(config.init)
+    start = load_start(config.init, config.hidden)
+    config = replace(config, task=config.task or task_of(data))
+    start.policy.task = start.policy.task or config.task
     env = make_env(config, start.policy)
     check_env(start.policy, env, config.task)
     if isinstance(start.policy, Policy):
@@ -172,6 +173,19 @@ def finetune_session(config: TrainConfig, dataset: TrainingData | None = None) -
     about = {"task": config.task, "init": dict(start.about), "dataset_fingerprint": data.fingerprint}
     about |= describe_robot(env)
     return FinetuneSession(learner, logs, affine_scale(raw, scaled), env, config, about)
+
+
+def task_of(data: TrainingData) -> str:
+    """The task of the dataset. LearningError where it has several, or one that is not simulated."""
+    from sealegs_sim.tasks import TASKS
+
+    tasks = sorted({str(episode.task) for episode in data.episodes})
+    if len(tasks) != 1 or tasks[0] not in TASKS:
+        named = ", ".join(map(repr, tasks)) or "none"
+        raise LearningError(
+            f"fine-tuning needs one simulated task, but the dataset's are {named}: give --task; {available(TASKS)}"
+        )
+    return tasks[0]
 
 
 def _seen_by(policy: GaussianActor, logs: Transitions) -> Transitions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ from sealegs_learning.learners.bc import BC
 from sealegs_learning.learners.graphed import GraphedUpdates, check_device
 from sealegs_learning.learners.iql import IQL
 from sealegs_learning.networks import GaussianActor, Policy
+from sealegs_learning.policies.augmentation import Augmentation
 from sealegs_learning.policies.cloned import ClonedPolicy
 from sealegs_learning.policies.frames import HasImages, SeeingTransitions, with_images
 from sealegs_learning.policies.view import View
@@ -47,7 +48,7 @@ class OfflineSession:
         config: TrainConfig,
         about: Mapping[str, Any],
     ) -> None:
-        self.learner, self.transitions, self.about = learner, transitions.to(config.device), about
+        self.learner, self.transitions, self.about = learner, transitions, about
         self.batch_size, self.total = config.batch_size, config.updates
         self.batches = torch.Generator().manual_seed(config.seed + 1)
         self._graphed: GraphedUpdates | None = None
@@ -90,23 +91,31 @@ def offline_session(config: TrainConfig, dataset: TrainingData | None = None) ->
 
     Raises LearningError on unusable data or an unknown reward.
     """
+    return offline_sessions([config], dataset)[0]
+
+
+def offline_sessions(configs: Sequence[TrainConfig], dataset: TrainingData | None = None) -> list[OfflineSession]:
+    """As `offline_session`, of several whose data are the same: they share them."""
+    config = configs[0]
     data: Any = dataset if dataset is not None else open_dataset(config)
     reward_name = "constant" if config.learner == "bc" else config.reward
     view = view_of(config, data)
     transitions = build_transitions(data, scaled_reward(config, read_reward(data, reward_name), data), view)
     tasks = sorted({episode.task for episode in data.episodes})
-    learner = make_learner(config, data, transitions, tasks[0] if len(tasks) == 1 else "")
+    task = tasks[0] if len(tasks) == 1 else ""
     reward = describe_reward(data, reward_name) if config.learner != "bc" else {"name": "none"}
     about = {
         "dataset_fingerprint": data.fingerprint,
         "reward": {k: reward[k] for k in ("name", "parquet_sha256", "labels", "held_out_accuracy") if k in reward},
         "transitions": len(transitions),
     }
-    if not view.observation_spec.images:
-        return OfflineSession(learner, transitions, config, about)
-    images, delay = view.observation_spec.images, view.temporal.image_delay
-    seeing = with_images(transitions, data, learnable_episodes(data), images, delay, config.inputs.shift)
-    return OfflineSession(learner, seeing, config, about)
+    source: Transitions | SeeingTransitions = transitions
+    if images := view.observation_spec.images:
+        delay = view.temporal.image_delay
+        source = with_images(transitions, data, learnable_episodes(data), images, delay, Augmentation.of(config.inputs))
+    learners = [make_learner(one, data, transitions, task) for one in configs]
+    source = source.to(config.device)
+    return [OfflineSession(learner, source, one, about) for learner, one in zip(learners, configs, strict=True)]
 
 
 def view_of(config: TrainConfig, data: LoggedData) -> View:
@@ -131,7 +140,7 @@ def make_learner(config: TrainConfig, data: LoggedData, transitions: Transitions
     """The learner of a robot's policy with its first weights, which `config.seed` decides."""
     generator = torch.Generator().manual_seed(config.seed)
     view = view_of(config, data)
-    parts = (data.robot, view.observation_spec, data.action_spec, transitions.normalizer, config.hidden, generator)
+    parts = (data.robot, view.observation_spec, data.action_spec, transitions.normalizer, config.layers, generator)
     bins = config.bc.bins if config.learner == "bc" and config.bc.loss == "bins" else 0
     if bins or view.observation_spec.images:
         policy: Policy = ClonedPolicy(*parts, task, view.temporal, bins, config.bc.sharpness)

@@ -18,7 +18,7 @@ from sealegs_learning.learners.experience import Collector, Rollout
 from sealegs_learning.learners.ppo import PPO
 from sealegs_learning.learners.running import RewardScale, RunningMoments
 from sealegs_learning.networks import GaussianActor, Normalizer, Policy
-from sealegs_learning.training.config import TrainConfig
+from sealegs_learning.training.config import TrainConfig, total_of
 from sealegs_learning.training.robots import describe_robot, simulated_robot
 from sealegs_learning.training.start import check_env, load_start
 from sealegs_sim.batched import BatchedEnv
@@ -33,7 +33,7 @@ class OnlineSession:
 
     def __init__(self, learner: PPO, env: BatchedEnv, config: TrainConfig, about: Mapping[str, Any]) -> None:
         self.learner, self.about = learner, about
-        self.settings, self.total = config.ppo, config.ppo.steps
+        self.settings, self.total = config.ppo, total_of(config)
         self.collector = Collector(env, config.ppo.horizon, config.seed)
         self.moments = RunningMoments(learner.policy.observations)
         self.reward_scale = RewardScale(env.num_envs, config.ppo.gamma)
@@ -64,7 +64,7 @@ class OnlineSession:
         return figures
 
     def _critic_only(self, rollout: Rollout) -> dict[str, float]:
-        """An update after which the actor, its moments and the rates are as before."""
+        """An update after which the actor, its moments and the rates are as before; the figures of its critic."""
         optimizer, actor = self.learner.optimizer, self.learner.optimizer.param_groups[0]["params"][0]
         kept, rates = actor.detach().clone(), [group["lr"] for group in optimizer.param_groups]
         figures = self.learner.update(rollout)
@@ -73,7 +73,7 @@ class OnlineSession:
         optimizer.state.pop(actor, None)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
-        return figures
+        return {name: figures[name] for name in ("value_loss", "explained_variance")}
 
     def tensors(self) -> dict[str, Tensor]:
         """Learner, envs, generators and running statistics."""
@@ -106,7 +106,7 @@ def online_session(config: TrainConfig) -> OnlineSession:
 
     Raises LearningError where there is no such task, or the policy does not fit it.
     """
-    start = None if config.init is None else load_start(config.init, config.ppo.finetune_log_std)
+    start = None if config.init is None else load_start(config.init, config.hidden, config.ppo.finetune_log_std)
     env = make_env(config, None if start is None else start.policy)
     generator = torch.Generator().manual_seed(config.seed)
     about: dict[str, Any] = {"task": config.task, **describe_robot(env)}
@@ -151,10 +151,10 @@ def new_policy(config: TrainConfig, env: BatchedEnv, generator: torch.Generator)
     if isinstance(env, BatchEnv):
         scene = env.scene
         policy = Policy(
-            env.robot, scene.observation_spec, scene.action_spec, identity, config.hidden, generator, *shape
+            env.robot, scene.observation_spec, scene.action_spec, identity, config.layers, generator, *shape
         )
     else:
-        policy = GaussianActor(observations, actions, config.hidden, identity, generator, *shape)
+        policy = GaussianActor(observations, actions, config.layers, identity, generator, *shape)
     with torch.no_grad():
         list(policy.actor.parameters())[-2].mul_(HEAD_GAIN / math.sqrt(2.0))  # the last layer's weights
         policy.log_std.fill_(c.initial_log_std)

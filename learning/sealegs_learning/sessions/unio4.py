@@ -34,7 +34,7 @@ from sealegs_learning.learners.ppo_equations import log_prob_of
 from sealegs_learning.networks import LOG_STD_MAX, LOG_STD_MIN, GaussianActor, Policy
 from sealegs_learning.reward.sidecar import describe_reward, read_reward
 from sealegs_learning.sessions.offline import TrainingData, open_dataset
-from sealegs_learning.training.config import TrainConfig
+from sealegs_learning.training.config import TrainConfig, total_of
 from sealegs_learning.training.start import load_start
 
 
@@ -61,9 +61,8 @@ class UniO4Session:
     ) -> None:
         c = config.unio4
         self.steps, self.settings, self.about = steps, c, about
-        self.total, self.seed = config.updates, config.seed
-        rows = c.steps * config.batch_size
-        self.states = max(1, rows // c.actions)
+        self.total, self.seed = total_of(config), config.seed
+        self.states, self.round_steps = c.round_of(config.batch_size)
         self.generator = torch.Generator().manual_seed(config.seed)
         ppo = replace(config.ppo, epochs=1, clip=c.clip, value_weight=0.0, target_kl=0.0)
         self.ppo = PPO(policy, ppo, config.learning_rate, config.batch_size, self.generator)
@@ -98,7 +97,7 @@ class UniO4Session:
         self.judges = _Judges(judges.logs, gate.only(1 if accepted else 0))
         self.rounds += 1
         self.accepted += accepted
-        self.done += -(-self.states * self.settings.actions // self.ppo.batch_size)
+        self.done += self.round_steps
         value = (candidate if accepted else incumbent).value
         gate_figures = {"value": value, "gain": gain.value, "gain_deviation": deviation, "accepted": self.accepted}
         return figures | gate_figures | {"rounds": self.rounds}
@@ -175,7 +174,7 @@ def unio4_session(config: TrainConfig, dataset: TrainingData | None = None) -> U
     data: Any = dataset if dataset is not None else open_dataset(config)
     if config.init is None:
         raise LearningError("learner unio4 improves a policy that there is: give --init CHECKPOINT")
-    start = load_start(config.init, config.unio4.log_std)
+    start = load_start(config.init, config.hidden, config.unio4.log_std)
     if not isinstance(start.policy, Policy):
         raise LearningError(f"{config.init} holds a benchmark's actor, but the dataset is a robot's")
     check_policy(start.policy, data, str(config.init))

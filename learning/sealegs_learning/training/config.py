@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
@@ -13,9 +14,16 @@ from sealegs_learning.learners.settings import (
     FinetuneSettings,
     IQLSettings,
     PPOSettings,
+    Rule,
     UniO4Settings,
+    finite,
+    hidden_rule,
+    whole,
 )
 from sealegs_learning.policies.settings import InputSettings
+
+HIDDEN = (256, 256)
+_SEEDS = range(1 << 32)
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ class TrainConfig:
     dataset: Path | None = None
     """Dataset folder (LeRobot v3 layout) to learn from."""
     task: str = ""
-    """Task whose simulation evaluates the policy while it trains (by default the dataset's), or in which PPO learns."""
+    """Task whose simulation evaluates the policy while it trains, or in which it learns; by default the dataset's."""
     robot: str = ""
     """Robot: a shipped profile's name, or a profile file; by default that of init or of the dataset, else so101."""
     learner: Literal["iql", "bc", "ppo", "unio4"] = "iql"
@@ -44,9 +52,9 @@ class TrainConfig:
     batch_size: int = 256
     """Transitions per update."""
     device: str = "cpu"
-    """Where learners from data compute: cpu (one thread), or cuda (data resident, each update one CUDA graph)."""
-    hidden: tuple[int, ...] = (256, 256)
-    """Units of the hidden layers of every network."""
+    """Where iql and bc compute on a dataset: cpu (one thread), or cuda (data resident, each update one CUDA graph)."""
+    hidden: tuple[int, ...] = ()
+    """Units of the hidden layers of every network; by default those of `init`, else 256 256."""
     learning_rate: float = 3e-4
     """Adam's step size; the actor's decays to zero by a cosine."""
     reward_normalisation: Literal["standardise", "return-range", "none"] = "standardise"
@@ -89,6 +97,11 @@ class TrainConfig:
     tensorboard: bool = False
     """Also write TensorBoard scalars into OUT/tensorboard."""
 
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Hidden units of a policy that starts anew."""
+        return self.hidden or HIDDEN
+
 
 # What may differ between a run and its continuation; all else decides the weights. What lies in files and tasks is
 # compared by what it holds, of which each session says what it learned from.
@@ -109,6 +122,17 @@ def is_online(config: TrainConfig) -> bool:
     return config.learner == "ppo" or (config.learner == "iql" and config.finetune.steps > 0)
 
 
+def total_of(config: TrainConfig) -> int:
+    """Units of work of a run, rounded up to whole rollouts, rounds, or steps of all envs."""
+    if config.learner == "ppo":
+        return whole(config.ppo.steps, config.ppo.envs * config.ppo.horizon)
+    if is_online(config):
+        return whole(config.finetune.steps, config.finetune.envs)
+    if config.learner == "unio4":
+        return whole(config.updates, config.unio4.round_of(config.batch_size)[1])
+    return config.updates
+
+
 def checkpoint_period(config: TrainConfig) -> int:
     """Units between checkpoints: some seconds of training either way."""
     return config.checkpoint_every or (50_000 if is_online(config) else 2_000)
@@ -126,47 +150,69 @@ def unused(config: TrainConfig) -> set[str]:
 def decisive(config: TrainConfig) -> dict[str, Any]:
     """The settings that decide the weights, as JSON has them; of the learners' own, only those of the one that runs."""
     left_out = _NOT_DECISIVE | unused(config)
-    kept = {name: value for name, value in asdict(config).items() if name not in left_out}
+    kept = {name: value for name, value in asdict(config).items() if name not in left_out} | {"hidden": config.layers}
     found: dict[str, Any] = json.loads(json.dumps(kept))
     return found
 
 
 def check_config(config: TrainConfig) -> None:
     """LearningError on a setting outside its range, and where `out` would lose an earlier training."""
-    rules = [
-        ("updates", config.updates >= 1, "at least 1"),
-        ("batch_size", config.batch_size >= 1, "at least 1"),
-        ("hidden", bool(config.hidden) and min(config.hidden) >= 1, "one or more positive sizes"),
-        ("learning_rate", config.learning_rate > 0.0, "positive"),
-        ("log_every", config.log_every >= 1, "at least 1"),
-        ("checkpoint_every", config.checkpoint_every >= 0, "at least 0"),
-        ("evaluate_every", config.evaluate_every >= 0, "at least 0"),
-        ("evaluate_episodes", config.evaluate_episodes >= 1, "at least 1"),
-        ("stop_success", 0.0 <= config.stop_success <= 1.0, "in [0, 1]"),
-        ("patience", config.patience >= 0, "at least 0"),
-    ]
-    settings = getattr(config, config.learner)
-    owners = (
-        (config, "", rules),
-        (config.inputs, "inputs.", config.inputs.rules()),
-        (settings, f"{config.learner}.", settings.rules()),
-        (config.finetune, "finetune.", config.finetune.rules()),
-    )
-    for owner, prefix, found in owners:
+    for owner, prefix, found in _owners(config):
         for name, holds, expected in found:
             if not holds:
                 raise LearningError(f"{prefix}{name} must be {expected}, got {getattr(owner, name)}")
     if (config.stop_success or config.patience) and not config.evaluate_every:
         raise LearningError("stop_success and patience look at evaluations: set evaluate_every")
-    if config.inputs.cameras and config.learner != "bc":
-        raise LearningError(f"inputs.cameras are for learner bc, which clones from images; {config.learner} cannot")
     _check_init(config)
-    if config.learner == "ppo" and config.inputs != InputSettings():
-        raise LearningError("inputs choose from a dataset's observation; ppo sees the whole of its simulation's")
+    _check_inputs(config)
+    if config.device.partition(":")[0] != "cpu" and (config.learner == "unio4" or is_online(config)):
+        raise LearningError(
+            f"device {config.device!r} is for iql and bc on a dataset alone; ppo, unio4 and fine-tuning compute on the "
+            "cpu: leave out --device"
+        )
     if (config.out / "checkpoint").exists() and not (config.resume or config.overwrite):
         raise LearningError(
             f"{config.out} already holds a training: go on with --resume, or replace it with --overwrite"
         )
+
+
+def _owners(config: TrainConfig) -> Iterator[tuple[Any, str, Iterator[Rule]]]:
+    """What has rules for this run: the settings, the prefix of their names, and the rules."""
+    yield config, "", _rules(config)
+    yield config.inputs, "inputs.", config.inputs.rules()
+    yield config.finetune, "finetune.", config.finetune.rules()
+    settings = getattr(config, config.learner)
+    yield settings, f"{config.learner}.", settings.rules()
+    if config.learner == "unio4":
+        yield config.ppo, "ppo.", config.ppo.rules()
+        yield config.unio4.fqe, "unio4.fqe.", config.unio4.fqe.rules()
+
+
+def _rules(config: TrainConfig) -> Iterator[Rule]:
+    """What must hold of the settings that all learners share."""
+    for name in ("updates", "batch_size", "log_every", "evaluate_episodes"):
+        yield name, getattr(config, name) >= 1, "at least 1"
+    for name in ("checkpoint_every", "evaluate_every", "patience"):
+        yield name, getattr(config, name) >= 0, "at least 0"
+    for name in ("seed", "evaluate_seed"):
+        yield name, getattr(config, name) in _SEEDS, "from 0 to 2^32 - 1"
+    for name in ("reward_scale", "spread_penalty"):
+        yield name, finite(getattr(config, name)), "finite"
+    yield hidden_rule(config.hidden)
+    yield "learning_rate", config.learning_rate > 0.0, "positive"
+    yield "stop_success", 0.0 <= config.stop_success <= 1.0, "in [0, 1]"
+
+
+def _check_inputs(config: TrainConfig) -> None:
+    """LearningError where the choice of inputs would be ignored."""
+    if config.inputs.cameras and config.learner != "bc":
+        raise LearningError(f"inputs.cameras are for learner bc, which clones from images; {config.learner} cannot")
+    if config.inputs == InputSettings():
+        return
+    if config.learner == "ppo":
+        raise LearningError("inputs choose from a dataset's observation; ppo sees the whole of its simulation's")
+    if config.init is not None:
+        raise LearningError("inputs are chosen where training starts anew; the policy of --init has its own")
 
 
 def _check_init(config: TrainConfig) -> None:

@@ -11,8 +11,8 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ from sealegs_learning.files import clear_leftovers, locked, replaced_file, settl
 from sealegs_learning.networks import GaussianActor
 from sealegs_learning.training.card import card_files, make_card
 from sealegs_learning.training.checkpoint import POLICY_PREFIX, describe_policy, load_checkpoint, save_checkpoint
-from sealegs_learning.training.config import TrainConfig, checkpoint_period, decisive
+from sealegs_learning.training.config import TrainConfig, checkpoint_period, decisive, is_online
 from sealegs_learning.training.early_stop import is_best, stop_reason
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
@@ -87,7 +87,8 @@ class Run:
         origin: Mapping[str, Any] | None = None,
     ) -> None:
         """`origin` says on the card where the run comes from (see `origin_of`)."""
-        self.config, self.session, self.progress, self.origin = config, session, progress, origin or {}
+        self.config = replace(config, hidden=session.policy.hidden)  # what is recorded; `init` may have decided it
+        self.session, self.progress, self.origin = session, progress, origin or {}
         self.folder, self.best = config.out / "checkpoint", config.out / "best"
         self.curve = config.out / "train.jsonl"
         self.saves_every = checkpoint_period(config)
@@ -96,35 +97,44 @@ class Run:
         self.rows: list[dict[str, Any]] = []
 
     def go(self) -> TrainReport:
-        """Learn to the end or to the early stop. LearningError where another process trains in the folder."""
+        """Learn to the end or early stop. LearningError where another process trains here, or the task does not fit."""
+        for _ in self.steps():
+            pass
+        return self.report()
+
+    def steps(self) -> Iterator[None]:
+        """`go` in pieces, for runs that go side by side: the first only opens or resumes, the others learn."""
+        session = self.session
+        self._check_task()
         with locked(self.config.out):
             clear_leftovers(self.config.out)
-            return self._go()
+            if self.config.resume:
+                self._resume()
+            self._open_folder()
+            self._began = session.done, self.seconds
+            board = _tensorboard(self.config, self.rows, session.unit)
+            try:
+                yield
+                while session.done < session.total and not self._stopped():
+                    self._block(board)
+                    yield
+            finally:
+                if board is not None:
+                    board.close()
 
-    def _go(self) -> TrainReport:
-        session = self.session
-        if self.config.resume:
-            self._resume()
-        self._open_folder()
-        board = _tensorboard(self.config, self.rows, session.unit)
-        first, seconds = session.done, self.seconds
-        try:
-            while session.done < session.total and not self._stopped():
-                self._block(board)
-        finally:
-            if board is not None:
-                board.close()
-        speed = (session.done - first) / max(self.seconds - seconds, 1e-9)
+    def report(self) -> TrainReport:
+        """What came of the run."""
+        session, (done, seconds) = self.session, self._began
+        speed = (session.done - done) / max(self.seconds - seconds, 1e-9)
         return TrainReport(self.folder, session.unit, session.done, self.seconds, speed, self.last, self._stopped())
 
     def _block(self, board: Any) -> None:
         """Learn up to the next event, and do what is due then."""
         config, session = self.config, self.session
-        before, started = session.done, time.perf_counter()
+        before = session.done
         periods = [period for period in (config.log_every, self.saves_every, config.evaluate_every) if period]
         until = min([session.total, *((before // period + 1) * period for period in periods)])
-        figures = dict(session.advance(until))
-        self.seconds += time.perf_counter() - started
+        figures = self._learn(until)
         evaluates = self._due(config.evaluate_every, before)
         if evaluates or self._due(config.log_every, before):
             self._check(figures)
@@ -133,6 +143,12 @@ class Run:
             self._log(figures, board)
         if self._due(self.saves_every, before) or self._stopped():
             self._save(self.folder, session.tensors())
+
+    def _learn(self, until: int) -> dict[str, float]:
+        started = time.perf_counter()
+        figures = dict(self.session.advance(until))
+        self.seconds += time.perf_counter() - started
+        return figures
 
     def _due(self, period: int, before: int) -> bool:
         """Whether a multiple of `period` (0: never) or the end lies in (before, done]."""
@@ -158,14 +174,28 @@ class Run:
         if self.progress is not None:
             self.progress(self.session.done, self.session.total, figures)
 
+    def _check_task(self) -> None:
+        """Before the work: that there is a task to evaluate in, and that the policy fits it; online both are given."""
+        config, policy = self.config, self.session.policy
+        if is_online(config) or not (config.task or config.evaluate_every):
+            return
+        from sealegs_learning.evaluation.evaluate import check_task
+
+        check_task(policy, self._task(policy))
+
+    def _task(self, policy: GaussianActor) -> str:
+        """The task that is asked for, or is learned in, or that the policy's data are of."""
+        task = self.config.task or self.session.about.get("task", "") or policy.task
+        if not task:
+            raise LearningError("evaluation while training needs one simulated task: give --task, or evaluate_every 0")
+        return str(task)
+
     def _evaluate(self, figures: Mapping[str, float]) -> dict[str, float]:
         """Success, progress and return in simulation; the best policy so far is kept in OUT/best."""
         from sealegs_learning.evaluation.evaluate import evaluate
 
-        policy, task = self.session.policy, self.config.task or self.session.policy.task
-        if not task:
-            raise LearningError("evaluation while training needs one simulated task: give --task, or evaluate_every 0")
-        result = evaluate(policy, task, self.config.evaluate_episodes, self.config.evaluate_seed)
+        config, policy = self.config, self.session.policy
+        result = evaluate(policy, self._task(policy), config.evaluate_episodes, config.evaluate_seed)
         found = result.figures()
         if is_best(self.rows, found):
             weights = {k: v for k, v in self.session.tensors().items() if k.startswith(POLICY_PREFIX)}
@@ -210,7 +240,7 @@ class Run:
             then = checkpoint.description.get(key)
             if then != now:
                 if isinstance(then, dict) and isinstance(now, dict):
-                    key = f"{key} ({', '.join(_differing(then, now))})"
+                    key = f"{key} ({', '.join(differing(then, now))})"
                 raise LearningError(
                     f"cannot resume {config.out}: its {key} differs from this run's; start a new folder"
                 )
@@ -219,13 +249,13 @@ class Run:
         self.last = dict(checkpoint.description["metrics"]["training"])
 
 
-def _differing(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+def differing(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Dotted names of the settings that differ."""
     names: list[str] = []
     for key in sorted(then.keys() | now.keys()):
         a, b = then.get(key), now.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            names += _differing(a, b, f"{prefix}{key}.")
+            names += differing(a, b, f"{prefix}{key}.")
         elif a != b:
             names.append(f"{prefix}{key}")
     return names

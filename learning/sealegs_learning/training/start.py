@@ -25,17 +25,22 @@ class Start(NamedTuple):
     about: Mapping[str, Any]
 
 
-def load_start(path: Path, log_std: float | None = None) -> Start:
+def load_start(path: Path, hidden: tuple[int, ...] = (), log_std: float | None = None) -> Start:
     """The policy of the checkpoint at `path`; its actions' log deviation is `log_std`, or as it was trained.
 
-    Raises LearningError for a policy that no online learner can take a likelihood ratio of: one that sees images or
-    the past, or that puts out chunks or bins.
+    Raises LearningError where it has other `hidden` units than are asked for, and for a policy that no online learner
+    can take a likelihood ratio of: one that sees images or the past, or that puts out chunks or bins.
     """
     policy = load_actor(path)
     if isinstance(policy, ClonedPolicy) or (isinstance(policy, Policy) and policy.temporal != TemporalSpec()):
         raise LearningError(
             f"{path} holds a policy with images, history, chunks or bins: fine-tuning needs a plain Gaussian one "
             "(learner iql, ppo, or bc with loss gaussian or mse)"
+        )
+    if hidden and hidden != policy.hidden:
+        raise LearningError(
+            f"{path} holds a policy with hidden units {_words(policy.hidden)}, but --hidden asks for {_words(hidden)}: "
+            "leave out --hidden to go on with the policy's"
         )
     policy.train().requires_grad_(True)
     if log_std is not None:
@@ -48,6 +53,10 @@ def load_start(path: Path, log_std: float | None = None) -> Start:
         "update": checkpoint.update,
     }
     return Start(policy, checkpoint.tensors, about)
+
+
+def _words(sizes: tuple[int, ...]) -> str:
+    return " ".join(map(str, sizes))
 
 
 def check_env(policy: GaussianActor, env: Any, task: str) -> None:

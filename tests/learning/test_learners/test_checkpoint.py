@@ -152,7 +152,7 @@ def test_resume_refuses_another_run(point_world, config, goal_reward):
 
 def test_bad_settings_are_refused(point_world, config):
     iql = {"iql.gamma": IQLSettings(gamma=1.0), "iql.tau": IQLSettings(tau=1.5)}
-    changes = {"updates": {"updates": 0}, "hidden": {"hidden": ()}} | {k: {"iql": v} for k, v in iql.items()}
+    changes = {"updates": {"updates": 0}, "hidden": {"hidden": (8, 0)}} | {k: {"iql": v} for k, v in iql.items()}
     for name, change in changes.items():
         with pytest.raises(LearningError, match=name):
             train(replace(config, **change), dataset=point_world)

@@ -151,6 +151,20 @@ def test_the_verb_evaluates_records_and_compares(reach_run, tmp_path, capsys):
     assert recorded["evaluation"]["success_rate"] == content["success_rate"]
 
 
+def test_policies_that_agree_leave_wilson_s_interval_over_all_episodes(reach_run, tmp_path, capsys):
+    from sealegs.cli import main
+
+    out = tmp_path / "e.json"
+    arguments = ["--episodes", "2", "--seed", "5", "--json", str(out)]
+    assert main(["evaluate", "--policy", str(reach_run), str(reach_run), *arguments]) == 0
+    content = json.loads(out.read_text())
+    successes = [sum(one["per_episode"]["success"]) for one in content["policies"]]
+    assert successes[0] == successes[1]
+    assert content["interval"] == list(wilson_interval(sum(successes), 4))
+    assert content["interval_is"] == "hull of Student's over policies and Wilson's over all 4 episodes"
+    assert f"({content['interval_is']})" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

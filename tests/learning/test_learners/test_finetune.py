@@ -1,13 +1,15 @@
 """Fine-tuning from a checkpoint: PPO, offline improvement gated by FQE, and IQL in simulation."""
 
 import copy
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from sealegs.training.runs import total_of, unit_of
+from sealegs.training.runs import unit_of
+from sealegs.training.sweep import is_finished
 from sealegs_contract.errors import LearningError
 from sealegs_learning.evaluation.policy_value import logged_steps
 from sealegs_learning.evaluation.rollouts import roll_out
@@ -19,11 +21,13 @@ from sealegs_learning.learners.settings import (
     UniO4Settings,
 )
 from sealegs_learning.networks import GaussianActor, Normalizer
+from sealegs_learning.policies.settings import InputSettings
 from sealegs_learning.sessions.finetune import affine_scale, finetune_session
 from sealegs_learning.sessions.unio4 import UniO4Session, group_advantage
 from sealegs_learning.train import train
 from sealegs_learning.training.checkpoint import load_actor, load_checkpoint
-from sealegs_learning.training.config import TrainConfig, check_config, decisive
+from sealegs_learning.training.config import TrainConfig, check_config, decisive, total_of
+from sealegs_learning.training.run import read_curve
 from sealegs_learning.training.start import load_start
 
 
@@ -59,8 +63,12 @@ def test_ppo_starts_from_the_checkpoint_with_its_normaliser_frozen(started, tmp_
     critic_only = load_actor(tmp_path / "a")
     assert same(critic_only.actor, first.actor)
     assert torch.equal(critic_only.log_std, torch.full_like(first.log_std, -2.0))
-    train(replace(base, out=tmp_path / "b"))
+    train(replace(base, out=tmp_path / "b", log_every=32))
     tuned = load_actor(tmp_path / "b")
+    alone, both = read_curve(tmp_path / "b" / "train.jsonl")
+    assert {"value_loss", "explained_variance"} <= set(alone)
+    assert not {"policy_loss", "kl", "clip_fraction"} & set(alone), "of steps that are taken back"
+    assert {"value_loss", "kl", "clip_fraction"} <= set(both)
     assert not same(tuned.actor, first.actor)
     assert same(tuned.normalizer, first.normalizer)
     assert (tuned.bound, tuned.activation, tuned.hidden) == (first.bound, first.activation, first.hidden)
@@ -72,6 +80,7 @@ def test_ppo_starts_from_the_checkpoint_with_its_normaliser_frozen(started, tmp_
 def test_starts_that_cannot_be_are_refused(started, tmp_path):
     with pytest.raises(LearningError, match="needs a plain Gaussian one"):
         load_start(started / "bins")
+    unio4 = {"learner": "unio4", "init": started / "iql"}
     for changes, message in (
         ({"learner": "unio4"}, "give --init"),
         ({"learner": "bc", "init": started / "bc"}, "starts anew"),
@@ -79,6 +88,12 @@ def test_starts_that_cannot_be_are_refused(started, tmp_path):
         ({"learner": "ppo", "finetune": FinetuneSettings(steps=1)}, "finetune is for learner iql"),
         ({"finetune": FinetuneSettings(steps=1)}, "give --init"),
         ({"finetune": FinetuneSettings(offline_share=1.0)}, r"finetune\.offline_share"),
+        ({"finetune": FinetuneSettings(steps=1), "init": started / "iql", "device": "cuda"}, "leave out --device"),
+        (unio4 | {"device": "cuda"}, "leave out --device"),
+        (unio4 | {"inputs": InputSettings(fields=("joint_position",))}, "the policy of --init has its own"),
+        (unio4 | {"unio4": UniO4Settings(deviations=float("nan"))}, r"unio4\.deviations must be finite, got nan"),
+        (unio4 | {"unio4": UniO4Settings(fqe=FQESettings(hidden=(0,)))}, r"unio4\.fqe\.hidden must be positive sizes"),
+        (unio4 | {"ppo": PPOSettings(max_gradient_norm=-3.0)}, r"ppo\.max_gradient_norm must be at least 0, got -3"),
     ):
         with pytest.raises(LearningError, match=message):
             check_config(TrainConfig(**{"out": tmp_path / "x"} | changes))
@@ -87,6 +102,19 @@ def test_starts_that_cannot_be_are_refused(started, tmp_path):
         train(config)
     with pytest.raises(LearningError, match="is for robot so101, not for Hopper-v5"):
         train(replace(config, task="Hopper-v5"))
+
+
+def test_a_policy_keeps_its_hidden_units(started, logs, tmp_path):
+    config = TrainConfig(tmp_path / "run", learner="ppo", task="reach", init=started / "iql", ppo=small_ppo(steps=32))
+    train(config)
+    assert load_checkpoint(config.out).description["config"]["hidden"] == [16]  # neither asked for nor the default
+    card = json.loads((config.out / "checkpoint" / "card.json").read_text())
+    assert (card["config"]["hidden"], card["policy"]["hidden"]) == ([16], [16])
+    assert is_finished(config)
+    assert train(replace(config, resume=True)).done == 32
+    for change in ({}, {"learner": "unio4", "task": ""}, {"learner": "iql", "finetune": FinetuneSettings(steps=8)}):
+        with pytest.raises(LearningError, match="hidden units 16, but --hidden asks for 256 256"):
+            train(replace(config, out=tmp_path / "x", hidden=(256, 256), **change), dataset=logs)
 
 
 def test_advantages_over_a_group_are_pessimistic():
@@ -210,5 +238,11 @@ def test_finetuning_from_a_clone_and_through_train(started, logs, tmp_path):
     report = train(config, dataset=logs)
     assert (report.unit, report.done) == ("step", 48)
     assert load_actor(tmp_path / "run").task == "reach"
+    unnamed = replace(config, task="", finetune=FinetuneSettings(steps=15, envs=2, randomise=False))
+    session = finetune_session(unnamed, logs)
+    assert (session.about["task"], session.total) == ("reach", 16)
+    real = replace(logs, episodes=tuple(replace(episode, task="fold") for episode in logs.episodes))
+    with pytest.raises(LearningError, match=r"dataset's are 'fold': give --task; available: drawer, push, reach"):
+        finetune_session(unnamed, real)
     with pytest.raises(LearningError, match="pays true progress"):
         finetune_session(replace(config, reward="constant"), logs)

@@ -11,7 +11,12 @@ from sealegs_learning.training.config import TrainConfig
 from sealegs_learning.transitions import Transitions
 
 UPDATES = 40
-SETTINGS = [IQLSettings(tau=0.6, beta=1.0), IQLSettings(tau=0.9, beta=3.0), IQLSettings(gamma=0.5, advantage_cap=2.0)]
+SETTINGS = [
+    IQLSettings(tau=0.6, beta=1.0),
+    IQLSettings(tau=0.9, beta=3.0, polyak=0.02),
+    IQLSettings(gamma=0.5, advantage_cap=2.0),
+]
+RATES = [1e-3, 4e-4, 2e-3]
 
 
 def transitions() -> Transitions:
@@ -22,18 +27,23 @@ def transitions() -> Transitions:
     return Transitions.pack(s, a, r, s_next, terminal, Normalizer.fit(s))
 
 
-def learner(seed: int, settings: IQLSettings, device: str = "cpu", hidden: tuple[int, ...] = (40, 40)) -> IQL:
+def learner(
+    seed: int, settings: IQLSettings, device: str = "cpu", hidden: tuple[int, ...] = (40, 40), rate: float = 1e-3
+) -> IQL:
     generator = torch.Generator().manual_seed(seed)
     policy = GaussianActor(5, 2, hidden, Normalizer(torch.zeros(5), torch.ones(5)), generator)
-    return IQL(policy.to(device), settings, 1e-3, UPDATES, generator)
+    return IQL(policy.to(device), settings, rate, UPDATES, generator)
 
 
 def test_members_become_the_policies_of_single_runs():
     data = transitions()
-    single = [learner(seed, c) for seed, c in enumerate(SETTINGS)]
-    many = ManyIQL([learner(seed, c) for seed, c in enumerate(SETTINGS)])
+    single, members = ([learner(seed, SETTINGS[seed], rate=RATES[seed]) for seed in range(3)] for _ in range(2))
+    many = ManyIQL(members)
     generators = [torch.Generator().manual_seed(seed + 1) for seed in range(3)]
-    for _ in range(UPDATES):
+    for update in range(UPDATES):
+        if update == UPDATES // 2:  # all state goes over, moments too
+            many.settle()
+            many = ManyIQL(members)
         index = torch.stack([data.draw(generator, 64)[0] for generator in generators])
         together = many.update(data.rows(index))
         apart = [one.update(data.rows(index[k])) for k, one in enumerate(single)]
@@ -45,11 +55,14 @@ def test_members_become_the_policies_of_single_runs():
         torch.testing.assert_close(policy(x), one.policy(x), atol=1e-4, rtol=1e-3)
         torch.testing.assert_close(policy.log_std, one.policy.log_std, atol=1e-5, rtol=1e-3)
         assert (policy(x) - moved).abs().max() > 1e-2  # training moved it further than the tolerance
+    for member, one in zip(members, single, strict=True):
+        for name, value in one.tensors().items():
+            torch.testing.assert_close(member.tensors()[name], value, atol=1e-4, rtol=1e-2, msg=name)
 
 
 def test_members_that_do_not_fit_are_refused():
-    with pytest.raises(LearningError, match="polyak"):
-        ManyIQL([learner(0, IQLSettings()), learner(0, IQLSettings(polyak=0.5))])
+    with pytest.raises(LearningError, match="precision"):
+        ManyIQL([learner(0, IQLSettings()), learner(0, IQLSettings(precision="bfloat16"))])
     with pytest.raises(LearningError, match="network sizes"):
         ManyIQL([learner(0, IQLSettings()), learner(0, IQLSettings(), hidden=(8,))])
 

@@ -100,6 +100,8 @@ def test_fqe_values_policies_from_the_logs(dataset, tmp_path, capsys):
     assert "no reward 'nobody'" in capsys.readouterr().err
     assert main([*fqe, *both, "--members", "1"]) == 2
     assert "fqe.members must be at least 2" in capsys.readouterr().err
+    assert main([*fqe, *both, "--hidden", "0"]) == 2
+    assert "fqe.hidden must be positive sizes, got (0,)" in capsys.readouterr().err
     assert main([*fqe, *both, "--json", str(tmp_path)]) != 0  # before the work, not after it
     assert "name a file" in capsys.readouterr().err
 

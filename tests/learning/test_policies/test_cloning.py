@@ -47,9 +47,10 @@ def trained(seen, tmp_path_factory):
 
 
 def test_a_run_that_goes_on_ends_with_the_same_weights(trained, seen, tmp_path, monkeypatch):
-    """The random shifts come from the batches' generator, so they are resumed with it."""
+    """What images are shifted and jittered by comes from the batches' generator, so it is resumed with it."""
     config = replace(trained, out=tmp_path / "again")
     session = offline_session(config, seen)
+    assert session.transitions.augmentation == (2, 0.1, 0.1)
     session.advance(5)
     other = offline_session(config, seen)
     other.load_tensors({name: tensor.clone() for name, tensor in session.tensors().items()}, 5)
@@ -137,7 +138,7 @@ def test_logged_rows_give_the_inputs_that_acting_saw(seen):
     view = View.make(seen, InputSettings(history=3, cameras=("front",), image_size=(24, 32), image_delay=1))
     episodes = learnable_episodes(seen)
     transitions = build_transitions(seen, np.zeros(len(seen.state), np.float32), view)
-    loaded = with_images(transitions, seen, episodes, view.observation_spec.images, delay=1, shift=0)
+    loaded = with_images(transitions, seen, episodes, view.observation_spec.images, delay=1)
     recorder = Recorder(view, seen.episodes[0].seed)
     env = SealegsEnv("reach")
     actor = PolicyActor(recorder, env)
@@ -230,6 +231,8 @@ def test_settings_that_do_not_go_together_are_refused(settings, seen):
         train(settings(inputs=InputSettings(fields=("cube.object_position",))), dataset=seen)
     with pytest.raises(LearningError, match=r"inputs\.history must be from 1 to 64, got 0"):
         train(settings(inputs=InputSettings(history=0)), dataset=seen)
+    with pytest.raises(LearningError, match=r"inputs\.contrast must be in \[0, 1\), got 1\.5"):
+        train(settings(inputs=replace(SEEING, contrast=1.5)), dataset=seen)
     blind = replace(seen, frames={})
     with pytest.raises(LearningError, match="no camera 'front'"):
         train(settings(inputs=SEEING), dataset=blind)

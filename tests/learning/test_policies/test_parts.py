@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from sealegs_learning.policies.augmentation import Augmentation, jittered, shifted
 from sealegs_learning.policies.bins import bin_of, centres, likely_action, log_likelihood
-from sealegs_learning.policies.encoder import FEATURES, PixelEncoder, keypoints, random_shift, shifted
+from sealegs_learning.policies.encoder import FEATURES, PixelEncoder, keypoints
 from sealegs_learning.policies.view import chunked
 
 
@@ -60,11 +61,34 @@ def test_shifting_moves_and_repeats_the_edge():
 def test_random_shifts_are_seeded_and_bounded():
     image = torch.zeros(500, 9, 9, 1, dtype=torch.uint8)
     image[:, 4, 4] = 255
-    moved = random_shift(image, 2, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(moved, random_shift(image, 2, torch.Generator().manual_seed(0)))
+    moved = Augmentation(shift=2).draw(image, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(moved, Augmentation(shift=2).draw(image, torch.Generator().manual_seed(0)))
     places = {tuple(place[1:3]) for place in moved.nonzero().tolist()}
     assert places == {(y, x) for y in range(2, 7) for x in range(2, 7)}
-    assert random_shift(image, 0, torch.Generator()) is image
+    assert Augmentation().draw(image, torch.Generator()) is image
+
+
+def test_jitter_by_hand():
+    image = torch.tensor([50, 150], dtype=torch.uint8).view(1, 1, 2, 1).expand(4, 1, 2, 1)
+    # Mean 100. As it is; 51 brighter; half the contrast; 1.5 times the contrast and 102 brighter: 127, and 277 cut.
+    out = jittered(image, torch.tensor([0.0, 0.2, 0.0, 0.4]), torch.tensor([0.0, 0.0, -0.5, 0.5]))
+    assert out.dtype == torch.uint8
+    assert out.view(4, 2).tolist() == [[50, 150], [101, 201], [75, 125], [127, 255]]
+    noise = torch.randint(0, 256, (3, 9, 9, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(jittered(noise, torch.zeros(3), torch.zeros(3)), noise, rtol=0, atol=0)
+
+
+def test_every_image_gets_its_own_seeded_jitter_within_the_ranges():
+    image = torch.tensor([100, 140], dtype=torch.uint8).view(1, 1, 2, 1).repeat(500, 1, 1, 1)
+    draw = Augmentation(brightness=0.1, contrast=0.25).draw
+    out = draw(image, torch.Generator().manual_seed(0)).view(500, 2).float()
+    torch.testing.assert_close(out, draw(image, torch.Generator().manual_seed(0)).view(500, 2).float())
+    # 120 +- 25.5 in the middle, 40 +- 10 from dark to bright, but for rounding; independent, all of the range in use.
+    middle, span = out.mean(1), out[:, 1] - out[:, 0]
+    ends = [float(value) for each in (middle, span) for value in (each.min(), each.max())]
+    assert ends == pytest.approx([94.5, 145.5, 30.0, 50.0], abs=1.5)
+    assert abs(float(torch.corrcoef(torch.stack([middle, span]))[0, 1])) < 0.15
+    assert image.unique().tolist() == [100, 140]
 
 
 def test_the_encoder_follows_what_moves_in_the_image():

@@ -113,6 +113,11 @@ def test_kl_and_learning_rate() -> None:
     assert adapted_rate(3e-4, 0.01, 0.01) == 3e-4
     assert adapted_rate(1.2e-5, 1.0, 0.01) == 1e-5
     assert adapted_rate(9e-3, 0.0, 0.01) == 1e-2
+    # Rates that begin outside of the bounds, 1e-5 and 1e-2, are not moved the wrong way.
+    assert adapted_rate(5e-6, 0.1, 0.01) == 5e-6
+    assert adapted_rate(5e-6, 0.0, 0.01) == pytest.approx(7.5e-6)
+    assert adapted_rate(0.02, 0.0, 0.01) == 0.02
+    assert adapted_rate(0.03, 0.1, 0.01) == pytest.approx(0.02)
 
 
 def test_explained_variance() -> None:

@@ -151,6 +151,13 @@ def test_ppo_learns_to_reach_and_gives_a_policy_like_any_other(tmp_path: Path, m
     assert graph.manifest.provenance.learner == "ppo"
 
 
+def test_the_total_is_whole_rollouts(tmp_path: Path) -> None:
+    shown = []
+    report = train(config(tmp_path / "run", steps=300), lambda done, total, _: shown.append((done, total)))
+    assert shown == [(256, 512), (512, 512)]  # 4 envs, 64 steps each
+    assert report.done == 512
+
+
 def test_a_benchmarks_actor_is_read_back(tmp_path: Path) -> None:
     report = train(config(tmp_path / "run", steps=512))
     actor = load_actor(report.checkpoint)
@@ -164,6 +171,10 @@ def test_errors_say_what_is_there(tmp_path: Path) -> None:
         online_session(config(tmp_path, "backflip"))
     with pytest.raises(LearningError, match=r"ppo\.horizon must be at least 1, got 0"):
         train(config(tmp_path, horizon=0))
+    with pytest.raises(LearningError, match=r"^seed must be from 0 to 2\^32 - 1, got -1"):
+        train(dataclasses.replace(config(tmp_path), seed=-1))
+    with pytest.raises(LearningError, match="device 'cuda' is for iql and bc on a dataset alone"):
+        train(dataclasses.replace(config(tmp_path), device="cuda"))
     with pytest.raises(LearningError, match="autoreset same_step, got NextStep"):
         Collector(LocomotionEnv("Hopper-v5", 2), 8, 0)
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from sealegs.cli import main
 from sealegs.training.live import LiveTraining, sparkline
-from sealegs_contract.errors import LearningError
+from sealegs_contract.errors import LearningError, SimulationError
 from sealegs_learning.evaluation.rollouts import roll_out
 from sealegs_learning.files import clear_leftovers, locked
 from sealegs_learning.train import train
@@ -84,6 +84,24 @@ def test_early_stop_needs_evaluations(data: object, tmp_path: Path) -> None:
         train(TrainConfig(tmp_path, patience=2), dataset=data)
     with pytest.raises(LearningError, match=r"stop_success must be in \[0, 1\], got 90"):
         train(TrainConfig(tmp_path, stop_success=90.0, evaluate_every=10), dataset=data)
+
+
+def test_a_task_to_evaluate_in_is_looked_at_before_the_work(data: object, tmp_path: Path) -> None:
+    config = TrainConfig(tmp_path / "run", learner="bc", updates=5, hidden=(8,), evaluate_every=5, evaluate_episodes=1)
+    train(config, dataset=data)
+    kept = load_checkpoint(config.out).description
+    shown: list[int] = []
+    for task, error, message in (
+        ("nosuch", SimulationError, "unknown task 'nosuch'; available: drawer, push, reach"),
+        ("drawer", LearningError, "the policy observes .* but task 'drawer' on so101 gives .*: train it on data of"),
+        ("Hopper-v5", LearningError, "the policy is for robot so101, not for Hopper-v5"),
+    ):
+        for every in (0, 5):
+            again = replace(config, task=task, evaluate_every=every, overwrite=True)
+            with pytest.raises(error, match=message):
+                train(again, lambda done, total, _: shown.append(done), dataset=data)
+    assert not shown
+    assert load_checkpoint(config.out).description == kept, "what would have been replaced is still there"
 
 
 def test_overwriting_starts_anew(data: object, tmp_path: Path) -> None:

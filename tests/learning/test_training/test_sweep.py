@@ -9,14 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from sealegs.cli import main
 from sealegs.training.jobs import Job, run_jobs
-from sealegs.training.sweep import Sweep
+from sealegs.training.sweep import Sweep, Table, markdown
 from sealegs_contract.errors import LearningError
 from sealegs_learning.evaluation.ranking import rank
 from sealegs_learning.learners.settings import FinetuneSettings
-from sealegs_learning.statistics import t_interval, wilson_interval
+from sealegs_learning.statistics import success_interval, t_interval, wilson_interval
+from sealegs_learning.train import train
+from sealegs_learning.training.checkpoint import load_checkpoint
 from sealegs_learning.training.config import TrainConfig, decisive
 from sealegs_learning.training.grid import expand, settable
 from sealegs_learning.training.run import read_curve
@@ -132,6 +135,31 @@ def test_one_seed_is_ranked_over_its_episodes() -> None:
     assert 0.0 <= second.behind_interval.low <= 0.5 <= second.behind_interval.high
 
 
+def test_success_over_seeds_is_never_surer_than_episodes_or_seeds_alone() -> None:
+    # All fail: Student's has no width, Wilson's of 0 in 30 ends at z^2 / (30 + z^2) = 3.841459 / 33.841459.
+    assert success_interval([0, 0, 0], 10) == pytest.approx((0.0, 0.113513), abs=1e-6)
+    # 9, 5, 7 of 10: Student's 0.7 +- 4.302653 * 0.2 / sqrt(3), cut to 1; Wilson's of 21 in 30 is [0.521, 0.833].
+    assert success_interval([9, 5, 7], 10) == pytest.approx((0.7 - 0.496828, 1.0), abs=1e-6)
+    # 71, 70, 69 of 100: Student's is 0.7 -+ 0.0248, Wilson's of 210 in 300 wider.
+    assert success_interval([71, 70, 69], 100) == wilson_interval(210, 300)
+    assert success_interval([3], 4) == wilson_interval(3, 4)
+
+
+def test_equal_settings_share_a_place() -> None:
+    half, none = {0: [1, 0], 1: [0, 1]}, {0: [0, 0], 1: [0, 0]}
+    found = rank({"a": none, "b": half, "c": half, "d": half, "e": {0: [0, 0], 1: [1, 0]}}, "success")
+    assert [(one.name, one.place) for one in found] == [("b", 1), ("c", 1), ("d", 1), ("e", 4), ("a", 5)]
+    assert found[0].interval == wilson_interval(2, 4)
+    # e is behind by 0.5 and 0: 0.25 +- 12.7062 * 0.25, cut to what the difference of two shares can be.
+    assert (found[3].behind, *found[3].behind_interval) == pytest.approx((0.25, -1.0, 1.0))
+    text = markdown(Sweep(BASE, (), (0, 1), 2, 5, "success", "last"), Table("success", found, []))
+    assert "| 1 | b | 0.5 | 0.15 to 0.85 |  |  |" in text
+    assert "| 1 | d | 0.5 | 0.15 to 0.85 | 0 [0, 0] | no |" in text
+    assert "| 4 | e |" in text
+    assert "the hull of\nStudent's over the seeds and Wilson's over all episodes" in text
+    assert rank({"a": half}, "return")[0].interval == (0.5, 0.5)
+
+
 def test_settings_on_other_seeds_are_not_compared() -> None:
     with pytest.raises(LearningError, match="same seeds"):
         rank({"a": {0: [1.0]}, "b": {1: [1.0]}}, "return")
@@ -199,6 +227,39 @@ def test_a_failed_job_is_named_with_what_it_said_last_and_the_others_go_on(tmp_p
     assert shown == {"bad": 0, "good": 5}
     assert good.log.read_text().startswith("sealegs ")
     assert "usage: sealegs VERB" in good.log.read_text()
+
+
+def test_a_sweep_trains_together_what_is_missing_and_ranks_it(
+    reach_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, axes = tmp_path / "sweep", ["iql.tau=0.6,0.9", "learning_rate=3e-3"]
+    arguments = [
+        "sweep", "--dataset", str(reach_dataset), "--out", str(out), "--updates", "30", "--hidden", "8", "--seeds", "3",
+        "--rank-episodes", "1", "--rank-by", "final_progress", "--together", "--grid", *axes,
+    ]  # fmt: skip
+    assert main([*arguments, "batch_size=64,128"]) == 2
+    said = capsys.readouterr().err
+    assert "share their batch_size; what may differ is the seed and learning_rate, iql.gamma, iql.tau" in said
+    assert not out.exists()
+
+    assert main(arguments) == 0
+    assert "ranked by final_progress" in capsys.readouterr().out
+    content = json.loads((out / "sweep.json").read_text())
+    settings = expand(replace(BASE, dataset=reach_dataset, updates=30, hidden=(8,), seed=3), axes)
+    assert {place["name"] for place in content["ranking"]} == {setting.name for setting in settings}
+    assert "--together" in content["command"]
+    first, second = (out / "runs" / setting.folder / "seed3" for setting in settings)
+    alone = load_checkpoint(train(replace(settings[1].config, out=tmp_path / "alone")).checkpoint)
+    made = load_checkpoint(second)
+    assert made.description["config"] == alone.description["config"]
+    for name, tensor in alone.tensors.items():
+        torch.testing.assert_close(made.tensors[name], tensor, atol=1e-4, rtol=1e-3)
+
+    kept = os.stat(first / "checkpoint" / "weights.safetensors").st_mtime_ns
+    shutil.rmtree(second)
+    assert main(arguments) == 0
+    assert os.stat(first / "checkpoint" / "weights.safetensors").st_mtime_ns == kept
+    assert json.loads((out / "sweep.json").read_text())["ranking"][0]["name"] == content["ranking"][0]["name"]
 
 
 def test_incomplete_settings_are_not_ranked(sweep: tuple[list[str], Path]) -> None:
