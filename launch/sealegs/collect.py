@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sealegs_contract.action import ActionDecoder
+from sealegs_contract.cameras import cameras_due
 from sealegs_contract.episode import EpisodeInfo, Outcome, SuccessMonitor
 from sealegs_contract.errors import BagError, SpecError
 from sealegs_contract.guard import Guard, JointLimits
@@ -213,7 +214,6 @@ class Collector:
     """Runs episodes one after another on one simulated robot. A context: it owns the renderer."""
 
     def __init__(self, config: CollectConfig) -> None:
-        from sealegs_ros.pacing import CameraSchedule
         from sealegs_sim.backend import MujocoBackend
         from sealegs_sim.policies import make_policy
         from sealegs_sim.tasks import get_task
@@ -225,7 +225,6 @@ class Collector:
         self.backend: MujocoBackend = MujocoBackend(self.robot, self.task, render=bool(self.cameras))
         self.backend.connect()
         self.policy: Policy = make_policy(config.policy, self.task, self.robot)
-        self.schedule = CameraSchedule(self.robot)
         self.spec = self.task.observation_spec(self.robot)
         self.actions = self.task.action_spec(self.robot)
         self.assembler = ObservationAssembler(self.spec)
@@ -297,8 +296,8 @@ class Collector:
             sample = replace(sample, stamp_ns=now_ns)
             writer.write(sample, now_ns)
             self.assembler.push(sample)
-        # Every camera shows the start, so that no row waits for its first image.
-        due = [name for name in self.cameras if step == 0 or name in self.schedule.due(step)]
+        scheduled = cameras_due(self.robot, step)
+        due = [name for name in self.cameras if name in scheduled]
         for image in self.backend.images(due):
             writer.write(replace(image, stamp_ns=now_ns), now_ns)
         return self.assembler.assemble(now_ns).vector

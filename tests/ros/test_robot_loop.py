@@ -6,14 +6,23 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import torch
 
+from sealegs_contract.cameras import cameras_due
 from sealegs_contract.errors import BackendError
+from sealegs_contract.pixels import decode_image
 from sealegs_contract.robot import RobotProfile, load_robot
 from sealegs_contract.sample import CommandSample
+from sealegs_contract.selection import select_fields
+from sealegs_contract.spec import ImageField
+from sealegs_contract.temporal import TemporalSpec
+from sealegs_learning.policies.acting import PolicyActor
 from sealegs_ros.backends import make_backend
-from sealegs_ros.pacing import CameraSchedule, Pacer
+from sealegs_ros.pacing import Pacer
 from sealegs_ros.recording import GapCounter
 from sealegs_ros.robot_loop import Observed, RobotLoop
+from sealegs_sim.env import SealegsEnv
+from sealegs_sim.tasks import Task
 
 ROBOT = load_robot("so101")
 PERIOD = ROBOT.control_period_ns
@@ -143,10 +152,12 @@ def test_unknown_backend_says_what_there_is() -> None:
 
 
 def test_cameras_keep_their_rate_and_take_turns() -> None:
-    schedule = CameraSchedule(ROBOT)
-    due = [schedule.due(tick) for tick in range(50)]
-    assert sum("front" in names for names in due) == sum("wrist" in names for names in due) == 10
-    assert max(map(len, due)) == 1
+    # 50 Hz over 10 Hz: every 5th tick; the second of two comes floor(5 / 2) = 2 ticks after the first.
+    due = {tick: names for tick in range(13) if (names := cameras_due(ROBOT, tick))}
+    both, front, wrist = ("front", "wrist"), ("front",), ("wrist",)
+    assert due == {0: both, 2: wrist, 5: front, 7: wrist, 10: front, 12: wrist}
+    alone = ROBOT.model_copy(update={"cameras": ROBOT.cameras[1:]})
+    assert [tick for tick in range(13) if cameras_due(alone, tick)] == [0, 5, 10]
 
 
 def test_every_camera_shows_the_start_of_an_episode() -> None:
@@ -157,6 +168,52 @@ def test_every_camera_shows_the_start_of_an_episode() -> None:
     later = [made.tick(tick * PERIOD).cameras for tick in range(7)]
     assert all(len(names) <= 1 for names in later)  # they take turns
     assert made.reset(4).cameras == everyone
+    backend.close()
+
+
+class Watcher(torch.nn.Module):
+    """Sees every camera of the robot, moves each joint in one direction, and keeps the pixels."""
+
+    temporal = TemporalSpec(image_delay=1)
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        images = tuple(ImageField(camera=camera.name, height=30, width=40) for camera in ROBOT.cameras)
+        self.observation_spec = select_fields(task.observation_spec(ROBOT), ("joint_position",), images)
+        self.seen: list[list[np.ndarray]] = []
+
+    def forward(self, observation: torch.Tensor, *images: torch.Tensor) -> torch.Tensor:
+        self.seen.append([image.numpy()[0].copy() for image in images])
+        return torch.full((1, len(ROBOT.joints)), 0.5)
+
+
+def test_a_policy_in_process_sees_what_the_robot_shows_it() -> None:
+    ticks = 14
+    env = SealegsEnv("reach", ROBOT)
+    watcher, targets = Watcher(env.task), []
+    actor = PolicyActor(watcher, env)
+    observation, _ = env.reset(seed=3)
+    for _ in range(ticks):
+        observation, *_ = env.step(actor.act(observation[None])[0])
+        targets.append(env.control.guard.position.copy())
+    actor.close()
+    env.close()
+    by_camera = [np.stack(pixels) for pixels in zip(*watcher.seen, strict=True)]
+    changes = [(np.flatnonzero((p[1:] != p[:-1]).any((1, 2, 3))) + 1).tolist() for p in by_camera]
+    assert changes == [[6, 11], [3, 8, 13]], "a tick after they were taken, as they take turns"
+
+    backend, _ = make_backend(ROBOT, "reach", seed=3, render=True)
+    loop = RobotLoop(backend)
+    observed = loop.start()
+    newest: dict[str, np.ndarray] = {}
+    for tick, target in enumerate(targets):
+        shown = dict(newest)
+        # Images come once the command for their state has, but those of the start are there before it.
+        newest |= {image.camera: decode_image(image.data, 30, 40) for image in loop.images(observed.cameras)}
+        for camera, pixels in zip(ROBOT.cameras, by_camera, strict=True):
+            np.testing.assert_array_equal((shown or newest)[camera.name], pixels[tick], f"{camera.name}, tick {tick}")
+        send(loop, observed, target, tick * PERIOD)
+        observed = loop.tick(tick * PERIOD)
     backend.close()
 
 

@@ -108,7 +108,7 @@ def roll_out(
 ) -> RolloutDataset:
     """`episodes` episodes of a simulator's policy by name; episode i starts from seed + i and ends at the horizon.
 
-    `cameras` deliver at their profile's rate, each row having the newest image, as an imported dataset has.
+    `cameras` deliver when the robot's do, each row having the newest image, as an imported dataset has.
     """
     from sealegs_sim.cameras import EnvCameras
     from sealegs_sim.env import SealegsEnv
@@ -119,17 +119,16 @@ def roll_out(
     states: list[NDArray[np.float32]] = []
     actions: list[NDArray[np.float32]] = []
     rows: list[RolloutEpisode] = []
-    eyes = EnvCameras(env)
+    eyes = EnvCameras(env, cameras)
     frames: dict[str, list[bytes]] = {camera: [] for camera in cameras}
-    every = {c: max(1, round(float(env.robot.control_rate_hz / env.robot.camera(c).rate_hz))) for c in cameras}
     for i in range(episodes):
         observation, info = env.reset(seed=seed + i)
         policy.reset(np.random.default_rng((seed + i, 1)))
         truncated, start = False, len(states)
         while not truncated:
+            taken = eyes.take(len(states) - start)
             for camera, files in frames.items():
-                due = (len(states) - start) % every[camera] == 0
-                files.append(eyes.jpegs(camera)[0] if due else files[-1])
+                files.append(taken[camera][0] if camera in taken else files[-1])
             states.append(observation)
             observation, _, _, truncated, info = env.step(policy.act(observation).astype(np.float32))
             actions.append(env.control.guard.position.astype(np.float32))

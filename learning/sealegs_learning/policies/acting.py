@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,18 +15,10 @@ from sealegs_contract.spec import ImageField
 from sealegs_contract.temporal import ChunkPlayer, History, TemporalSpec
 
 
-class Cameras(Protocol):
-    """Where images come from; `sealegs_sim.cameras.EnvCameras`."""
-
-    def jpegs(self, camera: str) -> list[bytes]:
-        """One image file for each episode."""
-        ...
-
-
 class PolicyActor:
     """Acts in one env or a batch of them, whose episodes begin together: one call a control period.
 
-    A policy without specs sees the env's vector as it is. Cameras deliver at their profile's rate, and an image is
+    A policy without specs sees the env's vector as it is. Cameras deliver when the robot's do, and an image is
     seen `image_delay` periods after its stamp; that of the start is there at once, since a robot streams before it is
     armed.
     """
@@ -42,8 +34,8 @@ class PolicyActor:
         if spec is not None and spec.images:
             from sealegs_sim.cameras import EnvCameras
 
-            self._cameras = EnvCameras(env)
-            self._sight = [_Sight(self._cameras, i, _periods(env, i.camera), temporal.image_delay) for i in spec.images]
+            self._cameras = EnvCameras(env, [image.camera for image in spec.images])
+            self._sight = [_Sight(image, temporal.image_delay) for image in spec.images]
         self._tick = 0
 
     def reset(self) -> None:
@@ -56,7 +48,8 @@ class PolicyActor:
         """Actions (B, J) for the frames (B, D) of this period: the policy's mean, without chance."""
         frame = np.ascontiguousarray(observation, dtype=np.float32)
         vector = self._history.push(frame if self._columns is None else frame[:, self._columns])
-        images = [sight.at(self._tick) for sight in self._sight]
+        taken = self._cameras.take(self._tick) if self._sight else {}
+        images = [sight.at(self._tick, taken.get(sight.camera)) for sight in self._sight]
         if self._chunk.due(self._tick):
             with torch.no_grad():
                 output = self._policy(*map(torch.from_numpy, (np.ascontiguousarray(vector), *images))).numpy()
@@ -72,26 +65,19 @@ class PolicyActor:
 
 
 class _Sight:
-    """One camera: takes an image every `periods` ticks, and shows each `delay` ticks later."""
+    """One camera: shows each image `delay` ticks after it was taken."""
 
-    def __init__(self, cameras: Cameras, field: ImageField, periods: int, delay: int) -> None:
-        self._cameras, self._field = cameras, field
-        self._periods, self._delay = periods, delay
+    def __init__(self, field: ImageField, delay: int) -> None:
+        self.camera = field.camera
+        self._size, self._delay = (field.height, field.width), delay
         self._taken: list[tuple[int, Pixels]] = []
 
-    def at(self, tick: int) -> Pixels:
-        """Pixels (B, height, width, 3) that are to be seen at `tick`."""
+    def at(self, tick: int, files: list[bytes] | None) -> Pixels:
+        """Pixels (B, height, width, 3) that are to be seen at `tick`; `files`: the images taken at it, if any were."""
         if tick == 0:
             self._taken.clear()
-        if tick % self._periods == 0:
-            size = (self._field.height, self._field.width)
-            files = self._cameras.jpegs(self._field.camera)
-            self._taken.append((tick, np.stack([decode_image(file, *size) for file in files])))
+        if files is not None:
+            self._taken.append((tick, np.stack([decode_image(file, *self._size) for file in files])))
         while len(self._taken) > 1 and self._taken[1][0] + self._delay <= tick:
             self._taken.pop(0)
         return self._taken[0][1]
-
-
-def _periods(env: Any, camera: str) -> int:
-    """Control periods between two images of a camera."""
-    return max(1, round(float(env.robot.control_rate_hz / env.robot.camera(camera).rate_hz)))

@@ -1,4 +1,4 @@
-"""Timing of a periodic loop: what it measures, and which camera is due when. Pure."""
+"""What a periodic loop measures of its timing. Pure."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
-
-from sealegs_contract.robot import RobotProfile
 
 WINDOW = 3000  # one minute at 50 Hz
 
@@ -72,18 +70,3 @@ class Pacer:
             **Quantiles.of_ns(self._periods).texts("period"),
             **Quantiles.of_ns(self._busy).texts("busy"),
         }
-
-
-class CameraSchedule:
-    """Which cameras are due at a control tick: each every n-th tick, and spread so that few fall together."""
-
-    def __init__(self, robot: RobotProfile) -> None:
-        count = len(robot.cameras)
-        self._plan = []
-        for index, camera in enumerate(robot.cameras):
-            every = max(1, round(robot.control_rate_hz / camera.rate_hz))
-            self._plan.append((camera.name, every, index * every // count))
-
-    def due(self, tick: int) -> tuple[str, ...]:
-        """Names of the cameras to render at tick 0, 1, 2, ..."""
-        return tuple(name for name, every, offset in self._plan if tick % every == offset)

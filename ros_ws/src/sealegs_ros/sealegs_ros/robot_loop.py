@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sealegs_contract.backend import RobotBackend
+from sealegs_contract.cameras import cameras_due
 from sealegs_contract.guard import Guard, JointLimits
 from sealegs_contract.sample import CommandSample, ImageSample, JointSample, PoseSample
 from sealegs_deploy.timing import Durations
 from sealegs_ros.command_gate import REFUSALS, CommandGate
-from sealegs_ros.pacing import CameraSchedule, Pacer
+from sealegs_ros.pacing import Pacer
 
 REMEMBERED_TICKS = 16
 
@@ -43,7 +44,7 @@ class RobotLoop:
         self.gate = CommandGate(robot, round(robot.watchdog.command_timeout_ms * 1e6 * stretch))
         self.guard = Guard(JointLimits.from_profile(robot), robot.control_period_ns / 1e9)
         self.pacer = Pacer(round(robot.control_period_ns / real_time_factor))
-        self.schedule = CameraSchedule(robot) if images else None
+        self.renders = images
         self.holding = True
         self.holds = 0
         self.episode = 0
@@ -137,7 +138,5 @@ class RobotLoop:
         }
 
     def _observe(self) -> Observed:
-        # Every camera shows the start of an episode; after that they take turns.
-        names = tuple(camera.name for camera in self.robot.cameras)
-        due = () if self.schedule is None else names if self._tick == 0 else self.schedule.due(self._tick)
+        due = cameras_due(self.robot, self._tick) if self.renders else ()
         return Observed(self.backend.now_ns(), tuple(self.backend.object_poses()), self.backend.read(), due)

@@ -88,7 +88,7 @@ class RobotNode(Node):
         self._poses = {
             name: self.create_publisher(PoseStamped, topics.object_pose(name), qos.STREAM) for name in robot.objects
         }
-        cameras = robot.cameras if self._loop.schedule else ()
+        cameras = robot.cameras if self._loop.renders else ()
         self._images = {
             c.name: self.create_publisher(CompressedImage, topics.camera_image(c.name), qos.IMAGE) for c in cameras
         }
