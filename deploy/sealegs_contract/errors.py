@@ -63,6 +63,10 @@ class LaunchError(SealegsError):
     """A launch file uses what is not supported, or one of its processes cannot start."""
 
 
+class SecurityError(SealegsError):
+    """A keystore is missing, was changed, or would not protect what it is for."""
+
+
 class ReportError(SealegsError):
     """A run folder, its summary or a results file is missing or malformed."""
 

@@ -194,7 +194,7 @@ def _read(path: Path) -> RobotProfile:
         raise ProfileError(f"{path}: {path.stat().st_size} bytes; a robot profile has at most {MAXIMUM_PROFILE_BYTES}")
     try:
         content = safe_yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, no date, an integer of too many digits
         raise ProfileError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
     except RecursionError as error:
         raise ProfileError(f"{path}: not readable as YAML: nested too deeply") from error

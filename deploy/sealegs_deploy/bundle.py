@@ -6,14 +6,15 @@ and handed on, so that what runs is what was signed, whatever happens to the fil
 
 from __future__ import annotations
 
-import io
+import itertools
 import os
 import re
 import shutil
 import stat
+import struct
 import tempfile
-import zipfile
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +22,7 @@ from types import MappingProxyType
 from sealegs_contract.errors import BundleError
 from sealegs_deploy import signing
 from sealegs_deploy.manifest import MANIFEST_NAME, POLICY_NAME, Manifest, parse_manifest
+from sealegs_deploy.own_files import replace_file
 from sealegs_deploy.signing import SIGNATURE_NAME, SigningKey
 
 MAXIMUM_FILES = 16
@@ -28,8 +30,12 @@ MAXIMUM_TOTAL_BYTES = 512 * 1024 * 1024
 MAXIMUM_BYTES = {MANIFEST_NAME: 1024 * 1024, SIGNATURE_NAME: 64 * 1024}
 MAXIMUM_FILE_BYTES = 256 * 1024 * 1024
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-# The first moment that a zip can express: the same content always gives the same bytes.
-_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+# version, flags, method, time, date, CRC-32, packed size, size, length of the name, length of the extra field
+_ZIP_ENTRY = struct.Struct("<5H3I2H")
+_ZIP_ENTRY_MAGIC = b"PK\x03\x04"
+_ZIP_VERSION, _ZIP_UNIX = 20, 3
+# 1980-01-01, the first day that a zip can express: the same content always gives the same bytes.
+_ZIP_DATE = 33
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ def write_bundle(files: Mapping[str, bytes], out: str | Path, key: SigningKey, o
     content = dict(files) | {SIGNATURE_NAME: signing.sign(files, key)}
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".zip":
-        _replace_file(out, zip_bytes(content))
+        replace_file(out, zip_bytes(content))
     else:
         _replace_folder(out, content)
     return out
@@ -106,14 +112,24 @@ def check_free(out: Path, overwrite: bool) -> None:
 
 def zip_bytes(files: Mapping[str, bytes]) -> bytes:
     """The one .zip of `files`: sorted, stored, without times, comments or extra fields."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(files):
-            info = zipfile.ZipInfo(name, _ZIP_TIME)
-            info.create_system = 3
-            info.external_attr = (stat.S_IFREG | 0o644) << 16
-            archive.writestr(info, files[name])
-    return buffer.getvalue()
+    return b"".join(zip_pieces(files))
+
+
+def zip_pieces(files: Mapping[str, bytes]) -> Iterator[bytes]:
+    """`zip_bytes` in order: header and bytes of each file, the directory, and its end (APPNOTE.TXT 4.3)."""
+    directory, start = b"", 0
+    for name in sorted(files):
+        data, size = files[name], len(files[name])
+        entry = _ZIP_ENTRY.pack(_ZIP_VERSION, 0, 0, 0, _ZIP_DATE, zlib.crc32(data), size, size, len(name), 0)
+        head = _ZIP_ENTRY_MAGIC + entry + name.encode("ascii")
+        yield head
+        yield data
+        mode = (stat.S_IFREG | 0o644) << 16
+        directory += b"PK\x01\x02" + bytes([_ZIP_VERSION, _ZIP_UNIX]) + entry
+        directory += struct.pack("<3H2I", 0, 0, 0, mode, start) + name.encode("ascii")
+        start += len(head) + size
+    yield directory
+    yield b"PK\x05\x06" + struct.pack("<4H2IH", 0, 0, len(files), len(files), len(directory), start, 0)
 
 
 def _read(path: Path) -> dict[str, bytes]:
@@ -127,26 +143,28 @@ def _read(path: Path) -> dict[str, bytes]:
 
 
 def _read_folder(path: Path) -> dict[str, bytes]:
-    names = os.listdir(path)
-    _check_names(names, str(path))
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     files: dict[str, bytes] = {}
+    left = MAXIMUM_TOTAL_BYTES
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in itertools.islice(entries, MAXIMUM_FILES + 1)]
+        _check_names(names, str(path))
         for name in sorted(names):
-            files[name] = _read_once(folder, name, path)
-            _check_total(files, path)
+            files[name] = _read_once(folder, name, path, left)
+            left -= len(files[name])
     finally:
         os.close(folder)
     return files
 
 
-def _read_once(folder: int, name: str, path: Path) -> bytes:
+def _read_once(folder: int, name: str, path: Path, left: int) -> bytes:
     """Bytes of one regular file that has one name only. O_NONBLOCK: a pipe must not stall the robot."""
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     except OSError as error:
         raise BundleError(f"{path}: {name} is a link or cannot be read ({error.strerror})") from error
-    limit = MAXIMUM_BYTES.get(name, MAXIMUM_FILE_BYTES)
+    limit = min(left, MAXIMUM_BYTES.get(name, MAXIMUM_FILE_BYTES))
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -170,37 +188,58 @@ def _read_whole(descriptor: int, size: int, limit: int, where: str) -> bytes:
 
 
 def _read_zip(path: Path) -> dict[str, bytes]:
-    """Only the very bytes that `zip_bytes` writes: nothing compressed, nothing hidden between the files."""
+    """Only the very bytes that `zip_bytes` writes: nothing compressed, nothing hidden between the files.
+
+    Front to back: the directory at the end of a .zip may hold millions of entries, or many over the same bytes.
+    """
     with path.open("rb") as file:
         data = _read_whole(file.fileno(), os.fstat(file.fileno()).st_size, MAXIMUM_TOTAL_BYTES, str(path))
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = archive.infolist()
-            _check_names([entry.filename for entry in entries], str(path))
-            for entry in entries:
-                _check_entry(entry, path)
-            files = {entry.filename: archive.read(entry) for entry in entries}
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError, EOFError, OverflowError) as error:
-        raise BundleError(f"{path} is neither a bundle folder nor a sound .zip of one: {error}") from error
-    if zip_bytes(files) != data:
-        raise BundleError(f"{path} is not as `sealegs export --zip` writes it; unpack it and use the folder")
+    files: dict[str, bytes] = {}
+    start = 0
+    while data.startswith(_ZIP_ENTRY_MAGIC, start):
+        name, start, end = _entry(data, start, path)
+        _check_names([*files, name], str(path))
+        files[name] = data[start:end]
+        start = end
+    if not _consists_of(data, zip_pieces(files)):
+        raise BundleError(
+            f"{path} is neither a bundle folder nor a .zip as `sealegs export --zip` writes it; if it is another .zip "
+            "of a bundle, unpack it and use the folder"
+        )
     return files
 
 
-def _check_entry(entry: zipfile.ZipInfo, path: Path) -> None:
-    if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
-        raise BundleError(f"{path}: {entry.filename} is compressed; a bundle's .zip stores its files")
-    if not stat.S_ISREG(entry.external_attr >> 16):
-        raise BundleError(f"{path}: {entry.filename} is not a regular file")
-    limit = MAXIMUM_BYTES.get(entry.filename, MAXIMUM_FILE_BYTES)
-    if entry.file_size > limit:
-        raise BundleError(f"{path}: {entry.filename} is larger than the {limit} bytes allowed")
+def _consists_of(data: bytes, pieces: Iterable[bytes]) -> bool:
+    start = 0
+    for piece in pieces:
+        if not data.startswith(piece, start):
+            return False
+        start += len(piece)
+    return start == len(data)
+
+
+def _entry(data: bytes, start: int, path: Path) -> tuple[str, int, int]:
+    """Name, first byte and end of the file in the .zip whose entry starts at `start`."""
+    start += len(_ZIP_ENTRY_MAGIC)
+    if len(data) - start < _ZIP_ENTRY.size:
+        raise BundleError(f"{path} is cut short")
+    _, flags, method, _, _, _, packed, size, named, extra = _ZIP_ENTRY.unpack_from(data, start)
+    start += _ZIP_ENTRY.size + named + extra
+    name = data[start - named - extra : start - extra].decode("ascii", errors="replace")
+    if flags or method or packed != size:
+        raise BundleError(f"{path}: {name[:80]!r} is compressed or encrypted; a bundle's .zip stores its files")
+    limit = MAXIMUM_BYTES.get(name, MAXIMUM_FILE_BYTES)
+    if size > limit:
+        raise BundleError(f"{path}: {name[:80]!r} is larger than the {limit} bytes allowed: {size}")
+    if start + size > len(data):
+        raise BundleError(f"{path}: {name[:80]!r} reaches beyond the end of the archive")
+    return name, start, start + size
 
 
 def _check_names(names: Iterable[str], where: str = "bundle") -> None:
     listed = list(names)
     if len(listed) > MAXIMUM_FILES:
-        raise BundleError(f"{where}: {len(listed)} files; a bundle has at most {MAXIMUM_FILES}")
+        raise BundleError(f"{where}: more than the {MAXIMUM_FILES} files that a bundle may have")
     for name in listed:
         if not _FILE_NAME.fullmatch(name):
             raise BundleError(
@@ -208,20 +247,6 @@ def _check_names(names: Iterable[str], where: str = "bundle") -> None:
             )
     if len(set(listed)) != len(listed):
         raise BundleError(f"{where}: a file name comes twice")
-
-
-def _check_total(files: Mapping[str, bytes], path: Path) -> None:
-    if sum(map(len, files.values())) > MAXIMUM_TOTAL_BYTES:
-        raise BundleError(f"{path} is larger than the {MAXIMUM_TOTAL_BYTES} bytes allowed")
-
-
-def _replace_file(out: Path, data: bytes) -> None:
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _replace_folder(out: Path, files: Mapping[str, bytes]) -> None:

@@ -67,6 +67,8 @@ def check_ports(file: str, kind: str, found: Mapping[str, tuple[str, list[Any]]]
 
 
 def _check_operators(model: Any) -> None:
+    if model.training_info:
+        raise BundleError("policy.onnx carries training graphs; only the graph that runs is allowed")
     domains = {entry.domain for entry in model.opset_import} | {function.domain for function in model.functions}
     domains |= {node.domain for node in _nodes(model)}
     foreign = sorted(domains - ALLOWED_DOMAINS)
@@ -88,9 +90,8 @@ def _graphs(graph: Any) -> Iterator[Any]:
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                if inner.node or inner.initializer:
-                    yield from _graphs(inner)
+            for inner in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
+                yield from _graphs(inner)
 
 
 def _nodes(model: Any) -> Iterator[Any]:
@@ -117,6 +118,7 @@ def _port(value: Any) -> tuple[str, list[Any]]:
     import onnx
 
     tensor = value.type.tensor_type
-    dtype = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+    names = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
+    dtype = names.get(tensor.elem_type, f"type {tensor.elem_type}")
     sizes = [d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in tensor.shape.dim]
     return ("float32" if dtype == "float" else dtype), sizes

@@ -102,6 +102,8 @@ def open_session(data: bytes, name: str) -> Any:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
+    # Else bytes that begin as onnxruntime's own format are read as that, past all that was checked in the ONNX graph.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     chain: list[Any] = [(PROVIDERS[name], OPTIONS[name])]
     if name != "cpu":
         # The CUDA libraries that pip installed are in site-packages, where the loader does not look by itself.

@@ -21,12 +21,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from sealegs_contract.errors import BundleError
+from sealegs_deploy.own_files import replace_file
 
 SIGNATURE_NAME = "signature.json"
 _HEADER = b"sealegs-bundle-v1\n"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _SIGNATURE = re.compile(r"[0-9a-f]{128}")
-_TRUST_LINE = re.compile(r"ed25519 ([0-9a-f]{64})(?: .*)?")
+_TRUST_LINE = re.compile(r"ed25519 ([0-9a-f]{64})(?: (.*))?")
 MAXIMUM_KEY_FILE_BYTES = 64 * 1024
 
 
@@ -90,16 +91,21 @@ def own_key(path: Path | None = None) -> SigningKey:
         return load_key(path)
     path = default_key_path()
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        pem = Ed25519PrivateKey.generate().private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        _create_once(path, pem)
+        create_key(path)
     key = load_key(path)
     public = path.with_suffix(".pub")
     if not public.exists():
-        public.write_text(trust_line(key.public_key, "own key"), encoding="utf-8")
+        replace_file(public, trust_line(key.public_key, "own key").encode())
     return key
+
+
+def create_key(path: Path) -> bool:
+    """Write a new private key to `path`; False where there is one already, which stays."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    pem = Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return _create_once(path, pem)
 
 
 def trust_line(public_key: str, comment: str) -> str:
@@ -108,23 +114,40 @@ def trust_line(public_key: str, comment: str) -> str:
 
 
 def read_trusted_keys(path: Path) -> frozenset[str]:
-    """Public keys (64 hex digits each) of a trusted-keys or .pub file. Empty lines and # comments are skipped."""
+    """Public keys (64 hex digits each) of a trusted-keys or .pub file."""
+    return frozenset(trust_lines(path))
+
+
+def trust_lines(path: Path) -> dict[str, str]:
+    """Comment of every public key of a trusted-keys or .pub file. Empty lines and # comments are skipped."""
     if not path.is_file():
         raise BundleError(f"no trusted-keys file at {path}")
-    keys = set()
+    if path.stat().st_mode & stat.S_IWOTH:
+        raise BundleError(f"anyone may write {path}, and so choose whom you trust; run: chmod o-w {path}")
+    keys = {}
     for number, line in enumerate(_read_small(path).decode("utf-8", errors="replace").splitlines(), start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        match = _TRUST_LINE.fullmatch(line.strip())
-        if match is None:
-            raise BundleError(f"{path}:{number}: expected `ed25519 <64 hex digits> comment`, got {line[:80]!r}")
-        keys.add(match[1])
-    return frozenset(keys)
+        if line.strip() and not line.lstrip().startswith("#"):
+            public_key, comment = parse_trust_line(line, f"{path}:{number}")
+            keys[public_key] = comment
+    return keys
+
+
+def parse_trust_line(line: str, where: str) -> tuple[str, str]:
+    """Public key and comment of `ed25519 <64 hex digits> comment`. BundleError names `where`."""
+    match = _TRUST_LINE.fullmatch(line.strip())
+    if match is None:
+        raise BundleError(f"{where}: expected `ed25519 <64 hex digits> comment`, got {line[:80]!r}")
+    return match[1], (match[2] or "").strip()
+
+
+def own_public_keys() -> list[Path]:
+    """The public halves of the own keys."""
+    return sorted((configuration_folder() / "keys").glob("*.pub"))
 
 
 def trusted_keys(extra: Iterable[str | Path] = ()) -> frozenset[str]:
     """Whom this user trusts: the own keys (keys/*.pub), the user's trusted_keys file, and the files in `extra`."""
-    files = sorted((configuration_folder() / "keys").glob("*.pub"))
+    files = own_public_keys()
     if trusted_keys_path().is_file():
         files.append(trusted_keys_path())
     files += [Path(path) for path in extra]
@@ -189,9 +212,9 @@ def verify_files(files: Mapping[str, bytes], signature: Signature, trusted: froz
     """`files` must be exactly what a trusted key signed. Raises BundleError naming the signer or the file at fault."""
     if signature.public_key not in trusted:
         raise BundleError(
-            f"signed by key {signature.key_id}, which is not trusted here; if you know this signer, add the line "
-            f"`{trust_line(signature.public_key, 'their name').strip()}` to {trusted_keys_path()}, "
-            "or pass a file with it (--trust)"
+            f"signed by key {signature.key_id}, which is not trusted here; if you know this signer, run sealegs keys "
+            f"trust with `{trust_line(signature.public_key, 'their name').strip()}`, which adds that line to "
+            f"{trusted_keys_path()}, or pass a file with it (--trust)"
         )
     try:
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(signature.public_key)).verify(
@@ -222,8 +245,8 @@ def _read_small(path: Path) -> bytes:
     return data
 
 
-def _create_once(path: Path, data: bytes) -> None:
-    """Write a 0600 file whole or not at all; whoever comes second finds the first one's."""
+def _create_once(path: Path, data: bytes) -> bool:
+    """Write a 0600 file whole or not at all; False for whoever comes second, and finds the first one's."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".key-")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -232,6 +255,7 @@ def _create_once(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.link(temporary, path)
     except FileExistsError:
-        return
+        return False
     finally:
         os.unlink(temporary)
+    return True

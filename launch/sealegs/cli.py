@@ -34,10 +34,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fqe": ("fqe", "estimate from logs alone what policies are worth, with intervals"),
     "export": ("export", "turn a checkpoint into a signed ONNX bundle"),
     "verify": ("verify", "check a bundle's signature and digests"),
+    "keys list": ("keys_list", "show your own signing keys and the signers that you trust"),
+    "keys make": ("keys_make", "make a signing key of your own"),
+    "keys trust": ("keys_trust", "trust a signer's public key"),
+    "keys revoke": ("keys_revoke", "trust a signer no longer"),
+    "security init": ("security_init", "write an SROS2 keystore with least-privilege permissions for the nodes"),
+    "security check": ("security_check", "check an SROS2 keystore: files, certificates, signatures, permissions"),
     "launch": ("launch", "run a ROS 2 launch file (XML) where only pip is installed"),
     "drive": ("drive", "run closed-loop episodes of a bundle over ROS 2 against the simulated robot node"),
     "view": ("view", "look at a task in the simulator, with a scripted or trained policy"),
     "report": ("report", "write one self-contained HTML page about a run"),
+    "faults": ("faults", "inject the faults of the safety catalogue into real nodes, and count what they do"),
     "bench": ("bench", "measure one of the benches, resumably, with its results file and pictures"),
 }
 
@@ -150,6 +157,9 @@ def usage() -> str:
 def _suggestion(verb: str) -> str:
     import difflib
 
+    below = [repr(name) for name in COMMANDS if name.startswith(f"{verb} ")]
+    if below:
+        return f"there are {', '.join(below)}"
     close = difflib.get_close_matches(verb, COMMANDS, n=1)
     return f"did you mean {close[0]!r}?" if close else "`sealegs --help` lists them"
 

@@ -15,22 +15,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import PoseStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
-from std_srvs.srv import SetBool, Trigger
-from trajectory_msgs.msg import JointTrajectory
+from std_srvs.srv import Trigger
 
+from sealegs.faults.watching import FakeRobot, Operator
 from sealegs_contract import topics
 from sealegs_contract.robot import load_robot
-from sealegs_contract.sample import JointSample, PoseSample
+from sealegs_deploy.bundle import load_bundle, write_bundle
 from sealegs_deploy.export import ExportRequest, export_bundle
+from sealegs_deploy.rollback import versions_path
 from sealegs_deploy.signing import own_key
 from sealegs_ros import qos
-from sealegs_ros.conversions import from_message, to_message
+from sealegs_ros.conversions import from_message
 from sealegs_sim.tasks import get_task
 
 TASK = get_task("drawer")
@@ -55,70 +54,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield out
 
 
-class Operator:
-    """Watches one policy node and calls its services."""
-
-    def __init__(self, client: Any) -> None:
-        self.client = client
-        self.statuses = client.collect(String, "policy_node/status", qos.LATCHED)
-        self.commands = client.collect(JointTrajectory, topics.JOINT_TRAJECTORY, qos.COMMAND)
-        self.diagnostics = client.collect(DiagnosticArray, topics.DIAGNOSTICS, qos.STREAM)
-
-    @property
-    def state(self) -> str:
-        return json.loads(self.statuses[-1].data)["state"] if self.statuses else ""
-
-    def wait_for(self, state: str, timeout_s: float = 15.0) -> dict[str, Any]:
-        self.client.spin_until(lambda: self.state == state, timeout_s, f"state {state}, but it is {self.state!r}")
-        status: dict[str, Any] = json.loads(self.statuses[-1].data)
-        return status
-
-    def call(self, name: str) -> Any:
-        return self.client.call(Trigger, f"policy_node/{name}")
-
-    def arm(self) -> None:
-        """Streams may still be on their way to the node: try until it has them."""
-        end = time.monotonic() + 10.0
-        while not (response := self.call("arm")).success:
-            assert time.monotonic() < end, response.message
-            self.client.spin_for(0.1)
-
-    def values(self) -> dict[str, str]:
-        """Newest diagnostics of the policy node."""
-        for message in reversed(self.diagnostics):
-            for status in message.status:
-                if status.name.endswith("policy_node"):
-                    return {pair.key: pair.value for pair in status.values}
-        return {}
-
-
 @pytest.fixture
 def operator(client: Any) -> Operator:
     return Operator(client)
-
-
-class FakeRobot:
-    """Publishes all streams of the drawer task at 50 Hz with wall-clock stamps; `silent` names those that stopped."""
-
-    def __init__(self, client: Any) -> None:
-        self.silent: set[str] = set()
-        self.frozen_ns: int | None = None
-        self.poses = {
-            name: client.node.create_publisher(PoseStamped, topics.object_pose(name), qos.STREAM)
-            for name in TASK.objects
-        }
-        self.joints = client.node.create_publisher(JointState, topics.JOINT_STATES, qos.STREAM)
-        client.node.create_timer(0.02, self.publish)
-
-    def publish(self) -> None:
-        stamp = self.frozen_ns or time.time_ns()
-        for name, publisher in self.poses.items():
-            if name not in self.silent:
-                quaternion = np.array([0.0, 0.0, 0.0, 1.0])
-                publisher.publish(to_message(PoseSample(stamp, name, "base_link", np.full(3, 0.1), quaternion)))
-        if "joint_states" not in self.silent:
-            zeros = np.zeros(len(ROBOT.joints))
-            self.joints.publish(to_message(JointSample(stamp, ROBOT.joint_names, ROBOT.home_rad, zeros, zeros)))
 
 
 def test_closed_loop_with_the_robot_node(
@@ -171,7 +109,7 @@ def test_closed_loop_with_the_robot_node(
 def test_a_stream_that_stops_or_freezes_means_hold_and_only_resume_goes_on(
     start_node: Callable[..., Any], operator: Operator, bundle: Path, fault: str
 ):
-    robot = FakeRobot(operator.client)
+    robot = FakeRobot(operator.client, ROBOT, TASK.objects)
     start_node("policy_node", policy_path=bundle, autostart=True)
     operator.wait_for("disarmed")
     operator.arm()
@@ -201,16 +139,16 @@ def test_a_stream_that_stops_or_freezes_means_hold_and_only_resume_goes_on(
 
 
 def test_emergency_stop_latches(start_node: Callable[..., Any], operator: Operator, bundle: Path):
-    FakeRobot(operator.client)
+    FakeRobot(operator.client, ROBOT, TASK.objects)
     start_node("policy_node", policy_path=bundle, autostart=True)
     operator.wait_for("disarmed")
     operator.arm()
     operator.client.spin_until(lambda: len(operator.commands) > 5, what="commands")
-    assert operator.client.call(SetBool, "policy_node/e_stop", SetBool.Request(data=True)).success
+    assert operator.e_stop(True).success
     assert operator.wait_for("fault")["emergency_stop"] is True
     sent = len(operator.commands)
     assert not operator.call("reset_fault").success
-    assert operator.client.call(SetBool, "policy_node/e_stop", SetBool.Request(data=False)).success
+    assert operator.e_stop(False).success
     operator.client.spin_for(0.3)
     assert operator.state == "fault"
     assert operator.call("reset_fault").success
@@ -221,7 +159,7 @@ def test_emergency_stop_latches(start_node: Callable[..., Any], operator: Operat
 
 def test_lifecycle_by_hand(start_node: Callable[..., Any], operator: Operator, bundle: Path):
     client = operator.client
-    FakeRobot(client)
+    FakeRobot(client, ROBOT, TASK.objects)
     start_node("policy_node", policy_path=bundle)
 
     def change(transition: int) -> bool:
@@ -329,3 +267,31 @@ def test_an_unknown_robot_ends_the_node_with_one_line(start_node: Callable[..., 
     assert policy.process.wait(20) == 2
     assert "unknown robot 'hal9000'" in policy.log
     assert "Traceback" not in policy.log
+
+
+def test_a_version_older_than_one_that_ran_here_needs_the_operators_word(
+    start_node: Callable[..., Any], client: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    key, older = own_key(), load_bundle(bundle).manifest
+    manifest = older.model_copy(update={"version": older.version + 1})
+    files = {"policy.onnx": (bundle / "policy.onnx").read_bytes(), "manifest.json": manifest.to_bytes()}
+    newer = write_bundle(files, tmp_path / "newer", key)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+    def start(path: Path, **parameters: object) -> Any:
+        keys = key.path.with_suffix(".pub")
+        return start_node("policy_node", policy_path=path, trusted_keys=keys, autostart=True, **parameters)
+
+    def refused(node: Any, reason: str) -> None:
+        assert node.process.wait(60) == 2, node.log
+        assert re.search(f"sealegs: error: not configured: .*{reason}", node.log), node.log
+
+    first = start(newer)
+    client.spin_until(lambda: "arm it with" in first.log, 60.0, "the newer one")
+    assert first.stop() == 0
+    plain, allowed = start(bundle), start(bundle, allow_rollback=True)
+    refused(plain, f"version {older.version} of drawer is older than {manifest.version}")
+    client.spin_until(lambda: "arm it with" in allowed.log, 60.0, "the older one")
+    assert allowed.stop() == 0
+    versions_path().write_text("{")
+    refused(start(newer), "cannot be read")

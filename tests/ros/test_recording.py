@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -56,9 +55,10 @@ def read(folder: Path) -> tuple[list[int], dict[str, str]]:
         return times, [record for record in reader.iter_metadata() if record.name == "sealegs"][-1].metadata
 
 
-def test_slow_disk_drops_are_all_counted(
+def test_a_push_never_waits_for_the_disk(
     tmp_path: Path, writer: EpisodeWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """That what is dropped is counted: tests/faults/test_recording.py."""
     real = os.write
 
     def slow(handle: int, data: memoryview) -> int:
@@ -71,13 +71,9 @@ def test_slow_disk_drops_are_all_counted(
     accepted = [tick for tick in range(300) if writer.push(message(tick))]
     writer.stop(Outcome.SUCCESS)
     # At 20 ms a message the disk needs 6 s.
-    assert time.monotonic() - began < 2.0, "a push must not wait for the disk"
+    assert time.monotonic() - began < 2.0
     wait(lambda: writer.finished, "the bag")
-    monkeypatch.undo()
-    times, metadata = read(tmp_path / "e")
-    assert times == accepted
     assert len(accepted) < 300
-    assert json.loads(metadata["drops"]) == {"/joint_states queue": 300 - len(accepted)}
 
 
 def test_full_disk_is_an_alarm_and_the_next_episode_works(

@@ -60,8 +60,13 @@ def summed_up(bench: Bench, rows: Sequence[Row], options: BenchOptions) -> Summa
     return replace(summary, notes=[*summary.notes, note])
 
 
-def write_results(name: str, options: BenchOptions, rows: Sequence[Row], summary: Summary, folder: Path) -> Path:
-    """RESULTS.json and its pictures in `folder`/RESULTS, by `results_name`; the JSON's path."""
+def write_results(
+    name: str, options: BenchOptions, rows: Sequence[Row], summary: Summary, folder: Path, command: str = ""
+) -> Path:
+    """RESULTS.json and its pictures in `folder`/RESULTS, by `results_name`; the JSON's path.
+
+    `command` repeats the run; by default that of the bench.
+    """
     title = results_name(name, options)
     pictures = folder / title
     shutil.rmtree(pictures, ignore_errors=True)
@@ -75,7 +80,7 @@ def write_results(name: str, options: BenchOptions, rows: Sequence[Row], summary
     seconds = round(sum(float(row["seconds"]) for row in rows), 1)
     seeds = sorted({int(row["seed"]) for row in rows})
     path = folder / f"{title}.json"
-    Results(title, command_of(name, options), seconds, seeds, rows, summary.claims, extra).write(path)
+    Results(title, command or command_of(name, options), seconds, seeds, rows, summary.claims, extra).write(path)
     return path
 
 

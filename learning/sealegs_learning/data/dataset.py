@@ -20,6 +20,7 @@ from sealegs_contract.spec import ActionSpec, ObservationSpec
 from sealegs_learning.data import schema
 from sealegs_learning.data.files import (
     column,
+    column_bytes,
     data_files,
     lerobot_episodes,
     matrix,
@@ -32,6 +33,8 @@ from sealegs_learning.data.fingerprint import content_digest
 from sealegs_learning.data.schema import ACTION, IMAGE_PREFIX, STAMP, STATE, EpisodeRow, SealegsMeta
 
 IMAGE_CACHE_BYTES = 256 << 20
+MAXIMUM_IMAGES_BYTES = 1 << 31
+"""Of one camera in one row group, decompressed: what arrow can hold in one array."""
 
 
 class Dataset:
@@ -47,11 +50,11 @@ class Dataset:
         self.path, self.info, self.episodes, self.sealegs = path, info, episodes, sealegs
         self.state: NDArray[np.float32] = matrix(table, STATE, path)
         self.action: NDArray[np.float32] = matrix(table, ACTION, path)
-        self.episode_index = column(table, "episode_index", np.int64)
-        self.frame_index = column(table, "frame_index", np.int64)
-        self.task_index = column(table, "task_index", np.int64)
-        self.timestamp = column(table, "timestamp", np.float32)
-        self.stamp_ns = column(table, STAMP, np.int64) if STAMP in table.column_names else None
+        self.episode_index = column(table, "episode_index", np.int64, path)
+        self.frame_index = column(table, "frame_index", np.int64, path)
+        self.task_index = column(table, "task_index", np.int64, path)
+        self.timestamp = column(table, "timestamp", np.float32, path)
+        self.stamp_ns = column(table, STAMP, np.int64, path) if STAMP in table.column_names else None
         self.cameras = tuple(k.removeprefix(IMAGE_PREFIX) for k, f in info["features"].items() if f["dtype"] == "image")
         self.fps = float(info["fps"])
         self._row_groups: list[tuple[Path, int, int, int]] | None = None
@@ -62,12 +65,15 @@ class Dataset:
     def open(cls, path: Path | str) -> Dataset:
         """Read everything but the images. Raises DatasetError for a missing, malformed or changed dataset."""
         path = Path(path)
-        info = read_info(path)
-        table = read_table(path, info)
-        sealegs = read_sealegs(path)
-        episodes = sealegs.episodes if sealegs is not None else lerobot_episodes(path)
-        dataset = cls(path, info, table, episodes, sealegs)
-        dataset._check()
+        try:
+            info = read_info(path)
+            table = read_table(path, info)
+            sealegs = read_sealegs(path)
+            episodes = sealegs.episodes if sealegs is not None else lerobot_episodes(path, info)
+            dataset = cls(path, info, table, episodes, sealegs)
+            dataset._check()
+        except MemoryError as error:
+            raise DatasetError(f"{path} does not fit into memory") from error
         return dataset
 
     def __len__(self) -> int:
@@ -215,8 +221,10 @@ class Dataset:
         try:
             # Dictionary-encoded on the way in, so that a repeated frame is held once.
             file = pq.ParquetFile(path, read_dictionary=[f"{name}.bytes"])
+            if (size := column_bytes(file.metadata.row_group(number), name)) > MAXIMUM_IMAGES_BYTES:
+                raise DatasetError(f"{path}: images of {camera} take {size >> 20} MiB in one row group")
             chunks = [chunk.field("bytes") for chunk in file.read_row_group(number, columns=[name]).column(0).chunks]
-        except (pa.ArrowException, OSError, KeyError) as error:
+        except (pa.ArrowException, OSError, KeyError, ValueError, IndexError, AttributeError, MemoryError) as error:
             raise DatasetError(f"{path}: images of {camera} are unreadable: {one_line(error)}") from error
         self._cache[key] = chunks
         self._cached_bytes += sum(chunk.nbytes for chunk in chunks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from sealegs_learning.data import schema
 from sealegs_learning.data.schema import ACTION, STAMP, STATE, EpisodeRow, SealegsMeta
 from sealegs_learning.data.settle import settle
 
-MAXIMUM_JSON_BYTES = 256 << 20
+MAXIMUM_JSON_BYTES = 32 << 20
 
 
 def read_info(path: Path) -> dict[str, Any]:
@@ -42,16 +43,39 @@ def read_info(path: Path) -> dict[str, Any]:
     for name in (STATE, ACTION, "timestamp", "frame_index", "episode_index", "task_index"):
         if name not in features:
             raise DatasetError(f"{path} has no feature {name!r}; {available(features)}")
+    _check_numbers(path, info)
     return info
+
+
+def _check_numbers(path: Path, info: dict[str, Any]) -> None:
+    for name in ("total_frames", "total_episodes", "fps"):
+        value = info[name]
+        number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 2**53
+        if not number or (name == "fps" and not value):
+            raise DatasetError(f"{path / schema.INFO_PATH}: {name} is {one_line(repr(value))}, expected a number")
+
+
+def own_file(path: Path, file: Path) -> Path:
+    """`file` if it is a common file inside the dataset at `path`, links followed. Raises DatasetError."""
+    try:
+        real = file.resolve(strict=True)
+    except (OSError, RuntimeError) as error:  # a link to nowhere, or to itself
+        raise DatasetError(f"{file} is unreadable: {one_line(error)}") from error
+    if not real.is_relative_to(path.resolve()):
+        raise DatasetError(f"{file} leads outside the dataset, to {real}; copy the file to where the link is")
+    if not real.is_file():
+        raise DatasetError(f"{file} is no common file")
+    return real
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises DatasetError."""
+    own_file(path.parent.parent, path)
     try:
         if path.stat().st_size > MAXIMUM_JSON_BYTES:
             raise DatasetError(f"{path} has {path.stat().st_size} bytes; at most {MAXIMUM_JSON_BYTES} are read")
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, OSError) as error:
+    except (ValueError, RecursionError, MemoryError, OSError) as error:
         raise DatasetError(f"{path} is not readable as JSON: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise DatasetError(f"{path}: expected a JSON object, got {type(content).__name__}")
@@ -60,7 +84,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_sealegs(path: Path) -> SealegsMeta | None:
     """Our metadata, checked; None where there is none. Raises DatasetError."""
-    if not (path / schema.SEALEGS_PATH).is_file():
+    if not os.path.lexists(path / schema.SEALEGS_PATH):
         return None
     try:
         return SealegsMeta.model_validate(read_json(path / schema.SEALEGS_PATH))
@@ -71,8 +95,41 @@ def read_sealegs(path: Path) -> SealegsMeta | None:
 
 
 def data_files(path: Path) -> list[Path]:
-    """Parquet files of the rows, in order."""
-    return sorted((path / "data").glob("chunk-*/file-*.parquet"))
+    """Parquet files of the rows, in order. DatasetError where one is not the dataset's own."""
+    return _tables(path, "data")
+
+
+def _tables(path: Path, part: str) -> list[Path]:
+    files = sorted((path / part).glob("chunk-*/file-*.parquet"))
+    for file in files:
+        own_file(path, file)
+    return files
+
+
+def check_rows(path: Path, files: list[Path], expected: int) -> None:
+    """Before anything is read: files with as many rows as are said to be there, which fit into memory at all.
+
+    A parquet file of some kilobytes can hold billions of rows.
+    """
+    rows = needed = 0
+    try:
+        for file in files:
+            footer = pq.read_metadata(file)
+            rows += footer.num_rows
+            needed += footer.num_rows * _row_bytes(footer.schema.to_arrow_schema())
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DatasetError(f"{file} is unreadable: {one_line(error)}") from error
+    if rows != expected:
+        raise DatasetError(f"{path}: {rows} rows, but info.json says {expected}")
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > memory:
+        raise DatasetError(f"{path}: {rows} rows take {needed >> 20} MiB, and this machine has {memory >> 20}")
+
+
+def _row_bytes(table: pa.Schema) -> int:
+    """At least so many bytes a row has in memory, without images."""
+    fixed = [int(field.type.list_size) for field in table if pa.types.is_fixed_size_list(field.type)]
+    return 4 * sum(fixed) + 4 * (len(table) - len(fixed))
 
 
 def read_table(path: Path, info: dict[str, Any]) -> pa.Table:
@@ -83,6 +140,7 @@ def read_table(path: Path, info: dict[str, Any]) -> pa.Table:
     files = data_files(path)
     if not files:
         raise DatasetError(f"{path} has no data/chunk-*/file-*.parquet")
+    check_rows(path, files, info["total_frames"])
     tables = []
     for file in files:
         try:
@@ -90,16 +148,17 @@ def read_table(path: Path, info: dict[str, Any]) -> pa.Table:
             if missing := [name for name in wanted if name not in present]:
                 raise DatasetError(f"{file} lacks column(s) {', '.join(missing)}")
             table = pq.read_table(file, columns=wanted, memory_map=True, partitioning=None)
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
             raise DatasetError(f"{file} is unreadable: {one_line(error)}") from error
         tables.append(table)
     return pa.concat_tables(tables, promote_options="permissive")
 
 
-def lerobot_episodes(path: Path) -> tuple[EpisodeRow, ...]:
+def lerobot_episodes(path: Path, info: dict[str, Any]) -> tuple[EpisodeRow, ...]:
     """Episodes of a dataset that LeRobot wrote."""
+    files = _tables(path, "meta/episodes")
+    check_rows(path, files, info["total_episodes"])
     try:
-        files = sorted((path / "meta/episodes").glob("chunk-*/file-*.parquet"))
         wanted = ["episode_index", "tasks", "length", "dataset_from_index"]
         rows = [row for file in files for row in pq.read_table(file, columns=wanted, partitioning=None).to_pylist()]
         rows.sort(key=lambda row: row["episode_index"])
@@ -125,12 +184,21 @@ def matrix(table: pa.Table, name: str, path: Path) -> NDArray[np.float32]:
     return values.reshape(len(column), -1)
 
 
-def column(table: pa.Table, name: str, dtype: Any) -> NDArray[Any]:
+def column(table: pa.Table, name: str, dtype: Any, path: Path) -> NDArray[Any]:
     """A scalar column as (N,)."""
-    values: NDArray[Any] = table.column(name).to_numpy().astype(dtype, copy=False)
+    found = table.column(name)
+    if found.null_count or not (pa.types.is_integer(found.type) or pa.types.is_floating(found.type)):
+        raise DatasetError(f"{path}: column {name} is {found.type} with {found.null_count} null(s), expected numbers")
+    values: NDArray[Any] = found.to_numpy().astype(dtype, copy=False)
     return values
 
 
-def one_line(error: BaseException) -> str:
+def column_bytes(group: Any, name: str) -> int:
+    """Bytes of a column and its parts in a parquet row group, decompressed, as its header says."""
+    columns = [group.column(number) for number in range(group.num_columns)]
+    return sum(int(part.total_uncompressed_size) for part in columns if part.path_in_schema.startswith(f"{name}."))
+
+
+def one_line(error: BaseException | str) -> str:
     """An error's text on one line, not too long."""
     return " ".join(str(error).split())[:200]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from sealegs_contract.errors import BagError
+from sealegs_contract.errors import BagError, ObservationError
+from sealegs_contract.pixels import open_image
 from sealegs_contract.robot import RobotProfile
 from sealegs_contract.sample import ImageSample
 from sealegs_contract.spec import ActionSpec, ObservationSpec, delta_action_spec, observation_spec
@@ -70,14 +70,13 @@ def _streams_everywhere(bags: Sequence[Bag], remap: Mapping[str, str]) -> frozen
 
 def image_size(camera: str, bags: Sequence[Bag], remap: Mapping[str, str]) -> tuple[int, int] | None:
     """(height, width) of the first image of `camera`; None when there is none."""
-    from PIL import Image, UnidentifiedImageError
-
     for bag in bags:
         for message in bag.messages({f"camera/{camera}"}, None, remap):
             if isinstance(message.sample, ImageSample):
                 try:
-                    width, height = Image.open(io.BytesIO(message.sample.data)).size
-                except UnidentifiedImageError as error:
-                    raise BagError(f"{bag.path}: camera {camera} delivers no readable JPEG or PNG image") from error
+                    width, height = open_image(message.sample.data).size
+                except ObservationError as error:
+                    reason = f"delivers no readable JPEG or PNG image: {error}"
+                    raise BagError(f"{bag.path}: camera {camera} {reason}") from error
                 return height, width
     return None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sealegs_contract.pixels import decode_rgb
 
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 
@@ -22,11 +23,7 @@ def array_stats(values: NDArray[Any]) -> dict[str, list[float]]:
 
 def image_stats(images: Sequence[bytes]) -> dict[str, list[Any]]:
     """The same per channel, shaped (3, 1, 1), over pixels in [0, 1] of compressed images."""
-    from PIL import Image
-
-    pixels = np.concatenate(
-        [np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.float64).reshape(-1, 3) / 255.0 for data in images]
-    )
+    pixels = np.concatenate([np.asarray(decode_rgb(data), np.float64).reshape(-1, 3) / 255.0 for data in images])
     stats = array_stats(pixels)
     count = [len(images)]
     return {name: [[[v]] for v in value] for name, value in stats.items() if name != "count"} | {"count": count}

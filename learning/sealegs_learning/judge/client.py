@@ -10,8 +10,11 @@ import email.utils
 import json
 import os
 import random
+import ssl
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -72,7 +75,6 @@ class ChatClient:
     policy: RetryPolicy
     budget: Budget
     api_key_variable: str = "OPENAI_API_KEY"
-    connections: int = 8
     allow_plain_http: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -86,18 +88,21 @@ class ChatClient:
                 f"refusing to send the key of ${self.api_key_variable} unencrypted to {url.hostname}: use https, unset "
                 "the variable, or pass --allow-plain-http"
             )
-        self._http = httpx.Client(
-            timeout=httpx.Timeout(self.policy.timeout_s, connect=min(10.0, self.policy.timeout_s)),
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            limits=httpx.Limits(max_connections=self.connections, max_keepalive_connections=self.connections),
-        )
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        # Without TLS there is nobody to verify, and the authorities take long to load: an empty context trusts no one.
+        secure = url.scheme == "https"
+        self._verify = httpx.create_ssl_context() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._idle: list[httpx.Client] = []
+        self._lock = threading.Lock()
+        self._not_before = 0.0
         self._url = f"{self.base_url.rstrip('/')}/chat/completions"
         self._random = random.Random(0)
 
     def close(self) -> None:
         """End waits, then close every connection."""
         self.stop.set()
-        self._http.close()
+        while self._idle:
+            self._idle.pop().close()
 
     def post(self, body: dict[str, Any], estimate_usd: float) -> dict[str, Any]:
         """The decoded completion. `estimate_usd` is reserved for every attempt; the caller settles the cost of success.
@@ -105,6 +110,7 @@ class ChatClient:
         Raises BudgetSpentError, RejectedRequestError, UnreadableResponseError, or JudgeError after the last attempt.
         """
         for attempt in range(self.policy.attempts):
+            self._rest()
             if self.stop.is_set():
                 raise JudgeError("the run was stopped")
             self.budget.reserve(estimate_usd)
@@ -116,28 +122,63 @@ class ChatClient:
             except BaseException:
                 self.budget.settle(estimate_usd, 0.0)
                 raise
+            pause_s = self._pause(last, attempt)
             if attempt + 1 < self.policy.attempts:
-                self.stop.wait(self._pause(last, attempt))
+                self.stop.wait(pause_s)
         message = f"endpoint {self.base_url} failed {self.policy.attempts} times; last: {last}"
         raise UnreadableResponseError(message) if last.unreadable else JudgeError(message)
 
+    def _rest(self) -> None:
+        """Wait while the server wants to be left alone, whichever request it said that to."""
+        while (left := self._not_before - time.monotonic()) > 0 and not self.stop.wait(left):
+            pass
+
     def _pause(self, failure: _RetryError, attempt: int) -> float:
+        """Seconds until this request's next attempt, beside the rest that the server asked for."""
         if failure.after_s is None:
             return self.policy.wait_s(attempt, self._random.random())
         if failure.after_s > self.policy.maximum_retry_after_s:
             raise JudgeError(
                 f"endpoint {self.base_url} asks to come back in {failure.after_s:.0f} s ({failure}); run again then"
             )
-        return failure.after_s
+        with self._lock:
+            self._not_before = max(self._not_before, time.monotonic() + failure.after_s)
+        return 0.0
+
+    @contextmanager
+    def _connection(self) -> Iterator[httpx.Client]:
+        """A connection of its own for one attempt, closed when the time for that is over.
+
+        A server that drips its headers byte by byte never trips a read timeout; a closed connection ends that.
+        """
+        with self._lock:
+            http = self._idle.pop() if self._idle else self._connect()
+        timer = threading.Timer(self.policy.timeout_s, http.close)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield http
+        finally:
+            timer.cancel()
+            timer.join()
+            with self._lock:
+                if not http.is_closed:
+                    self._idle.append(http)
+
+    def _connect(self) -> httpx.Client:
+        timeout = httpx.Timeout(self.policy.timeout_s, connect=min(10.0, self.policy.timeout_s))
+        return httpx.Client(timeout=timeout, headers=self._headers, verify=self._verify)
 
     def _attempt(self, body: dict[str, Any]) -> dict[str, Any]:
         deadline = time.monotonic() + self.policy.timeout_s
         try:
-            with self._http.stream("POST", self._url, json=body) as response:
+            with self._connection() as http, http.stream("POST", self._url, json=body) as response:
                 content = self._read(response, deadline)
         except httpx.TimeoutException as error:
             raise _RetryError(f"no answer within {self.policy.timeout_s:g} s ({type(error).__name__})") from error
         except httpx.TransportError as error:
+            if time.monotonic() >= deadline:
+                raise _RetryError(f"no whole answer within {self.policy.timeout_s:g} s") from error
             raise _RetryError(f"{type(error).__name__}: {error}") from error
         if response.status_code in RETRIED_STATUS:
             raise _RetryError(

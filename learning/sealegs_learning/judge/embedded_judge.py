@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sealegs_contract.errors import JudgeError
+from sealegs_contract.errors import JudgeError, ObservationError
+from sealegs_contract.pixels import decode_rgb
 from sealegs_learning.judge.base import Frame, Pair, Preference, abstention
 from sealegs_learning.judge.quiet import no_transformers_bars
 
@@ -96,8 +97,6 @@ class EmbeddedJudge:
         return Preference(p, raw=raw)
 
     def _encode(self, frames: Sequence[Frame]) -> None:
-        from sealegs_learning.judge.embedded.processing import decode_jpeg
-
         new = list({f.digest: f for f in frames if f.digest not in self._embeds}.values())
         if len(self._embeds) + len(new) > CACHED_FRAMES:
             self._embeds.clear()
@@ -105,8 +104,8 @@ class EmbeddedJudge:
         for start in range(0, len(new), BATCH):
             part = new[start : start + BATCH]
             try:
-                images = [decode_jpeg(frame.jpeg) for frame in part]
-            except OSError as error:
+                images = [decode_rgb(frame.jpeg) for frame in part]
+            except ObservationError as error:
                 rows = f"rows {part[0].index} to {part[-1].index}"
                 raise JudgeError(f"a frame among {rows} is not a readable image: {error}") from error
             with self._torch.inference_mode():

@@ -80,7 +80,6 @@ class EndpointJudge:
             config.retry,
             self.budget,
             config.api_key_variable,
-            config.concurrency,
             config.allow_plain_http,
         )
         self._soft = config.logprobs

@@ -7,14 +7,14 @@ describe and compare, then 0 / 1 / -1, whose token probabilities give a soft lab
 from __future__ import annotations
 
 import hashlib
-import io
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sealegs_contract.errors import JudgeError
+from sealegs_contract.errors import JudgeError, ObservationError
+from sealegs_contract.pixels import decode_rgb
 from sealegs_contract.robot import canonical_json
 from sealegs_learning.judge.base import Frame, Pair, Preference, Provenance
 from sealegs_learning.judge.prompts import PROMPT_VERSION, parse_verdict, stage_one, stage_two
@@ -186,12 +186,9 @@ def _model_mark(config: TransformersConfig, model: Any) -> str:
 
 
 def _decode(frame: Frame) -> Any:
-    from PIL import Image, UnidentifiedImageError
-
     try:
-        with Image.open(io.BytesIO(frame.jpeg)) as image:
-            return image.convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
+        return decode_rgb(frame.jpeg)
+    except ObservationError as error:
         raise JudgeError(
             f"frame {frame.index if frame.index is not None else frame.digest[:12]}: not an image"
         ) from error

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL.Image import Resampling
 from torch import Tensor
 
-from sealegs_contract.errors import LearningError
+from sealegs_contract.errors import LearningError, ObservationError
+from sealegs_contract.pixels import decode_rgb
 
 
 class HasImages(Protocol):
@@ -26,12 +26,10 @@ class HasImages(Protocol):
 def decode_frame(data: bytes, size: int) -> NDArray[np.uint8]:
     """An image file as (3, size, size) uint8 RGB; the whole view is kept, squeezed to a square."""
     try:
-        image = Image.open(io.BytesIO(data))
-        # Decoding JPEG at a reduced scale is several times faster, and never goes below the size asked for.
-        image.draft("RGB", (size, size))
-        pixels = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
-    except (UnidentifiedImageError, OSError) as error:
+        rgb = decode_rgb(data, (size, size))
+    except ObservationError as error:
         raise LearningError(f"a frame of {len(data)} bytes is not a readable image: {error}") from error
+    pixels = rgb.resize((size, size), Resampling.BILINEAR)
     return np.asarray(pixels, dtype=np.uint8).transpose(2, 0, 1)
 
 

@@ -27,6 +27,8 @@ from sealegs_learning.policies.cloned import ClonedPolicy
 from sealegs_learning.training.card import add_evaluation
 
 SCHEMA_VERSION = 1
+# Of a safetensors file: 100 bytes a tensor, which the library itself allows 100 MB.
+MAXIMUM_HEADER_BYTES = 4 * 1024 * 1024
 JSON_NAME, WEIGHTS_NAME, EVALUATION_NAME = "checkpoint.json", "weights.safetensors", "evaluation.json"
 POLICY_PREFIX = "networks.policy."
 
@@ -103,7 +105,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         description = json.loads((folder / JSON_NAME).read_text(encoding="utf-8"))
         version, digest = description["schema_version"], description["weights_sha256"]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise LearningError(f"{folder / JSON_NAME} is damaged: {type(error).__name__}: {error}") from error
     if version != SCHEMA_VERSION:
         raise LearningError(f"{folder} has checkpoint schema version {version}; this release reads {SCHEMA_VERSION}")
@@ -115,6 +117,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{weights} is truncated or was changed: {len(content)} bytes with SHA-256 {actual[:12]}, "
             f"but {JSON_NAME} expects {digest[:12]}; train again or restore the file"
         )
+    header = int.from_bytes(content[:8], "little")
+    if header > MAXIMUM_HEADER_BYTES:
+        raise LearningError(f"{weights} has a header of {header} bytes; expected at most {MAXIMUM_HEADER_BYTES}")
     try:
         tensors = load(content)
     except SafetensorError as error:

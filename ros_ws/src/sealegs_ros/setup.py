@@ -28,7 +28,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{package}"]),
         (f"share/{package}", ["package.xml"]),
         (f"share/{package}/launch", launch_files),
-        (f"share/{package}/launch/params", sorted(glob(f"{launch}/params/*.yaml"))),
+        (f"share/{package}/launch/params", sorted(glob(f"{launch}/params/*.*"))),
     ],
     install_requires=["setuptools"],
     zip_safe=True,

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 from sealegs_contract.errors import JudgeError
+from sealegs_contract.pixels import decode_rgb
 from sealegs_learning.judge.base import Frame, compare_all
-from sealegs_learning.judge.embedded.processing import build_tokenizer, decode_jpeg, normalise, resize
+from sealegs_learning.judge.embedded.processing import build_tokenizer, normalise, resize
 from sealegs_learning.judge.embedded_judge import EmbeddedJudge, probability_b_better, shipped_model
 from sealegs_learning.judge.training import losses
 from sealegs_learning.judge.training.card import card
@@ -50,7 +51,7 @@ def test_it_loads_through_the_auto_classes_with_equal_scores(judge, frames):
 
     model = AutoModel.from_pretrained(shipped_model()).eval()
     processor = AutoProcessor.from_pretrained(shipped_model())
-    images = [decode_jpeg(frame.jpeg) for frame in frames]
+    images = [decode_rgb(frame.jpeg) for frame in frames]
     with torch.inference_mode():
         scores = model(**processor(text=["open the drawer"], images=images)).scores[:, 0]
     assert judge.scores("open the drawer", frames) == pytest.approx(scores.numpy(), abs=1e-5)

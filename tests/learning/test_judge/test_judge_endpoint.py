@@ -76,7 +76,7 @@ def test_waits_double_up_to_their_limit():
     assert policy.wait_s(0, 0.0) == 0.75
 
 
-@pytest.mark.parametrize("fault", ["slow:2", "drip:0.05"])
+@pytest.mark.parametrize("fault", ["slow:2", "drip:0.05", "drip-header:0.05"])
 def test_a_total_deadline_ends_slow_answers(chat_server, pair, fault):
     chat_server.faults = [fault]
     policy = RetryPolicy(attempts=2, timeout_s=0.6, first_wait_s=0.01)

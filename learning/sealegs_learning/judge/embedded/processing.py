@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,12 +18,6 @@ PIXEL_STD = 0.25
 def resize(image: Image.Image, height: int, width: int) -> NDArray[np.uint8]:
     """(height, width, 3) uint8 RGB; Pillow's bilinear filter, which averages when it shrinks."""
     return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
-
-
-def decode_jpeg(data: bytes) -> Image.Image:
-    """An image file's bytes as an RGB image."""
-    with Image.open(io.BytesIO(data)) as image:
-        return image.convert("RGB")
 
 
 def normalise(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

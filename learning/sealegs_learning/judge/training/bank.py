@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sealegs_learning.judge.embedded.processing import PIXEL_MEAN, PIXEL_STD, decode_jpeg, resize
+from sealegs_contract.pixels import decode_rgb
+from sealegs_learning.judge.embedded.processing import PIXEL_MEAN, PIXEL_STD, resize
 from sealegs_learning.judge.training.frames import FrameSet
 
 
@@ -28,7 +29,7 @@ class Bank:
     @classmethod
     def of(cls, frames: FrameSet, height: int, width: int) -> Bank:
         """Decode and resize every frame, as the judge will."""
-        pixels = np.stack([resize(decode_jpeg(data), height, width) for data in frames.jpeg])
+        pixels = np.stack([resize(decode_rgb(data), height, width) for data in frames.jpeg])
         flat = frames.positions.reshape(len(frames), -1)
         with np.errstate(invalid="ignore"):
             spread = np.maximum(flat.std(axis=0), 0.01)

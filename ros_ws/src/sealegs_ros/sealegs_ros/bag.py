@@ -4,7 +4,8 @@ FOLDER/NAME_0.mcap (profile ros2, zstd chunks) + FOLDER/metadata.yaml, with NAME
 (`/joint_states`, or `/NAMESPACE/joint_states`). Needs no DDS and no rclpy.init.
 
 Chunks are closed and handed to the operating system every `flush_ms`, always at a record boundary: a killed writer
-loses at most that much, and leaves no metadata.yaml. What close() returned from was also synced to the disk.
+loses at most that much, and leaves no metadata.yaml. The file gets its name when it says what it is: whatever has it
+can be read. What close() returned from was also synced to the disk.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from sealegs_ros.cdr import serialize_exact
 from sealegs_ros.qos import offered_qos
 from sealegs_ros.rosbag2 import TopicCount, bag_metadata, qos_text, sync_folder, write_metadata
 
-FLUSH_MS = 50.0
+FLUSH_MS = 30.0
 CHUNK_BYTES = 1 << 20
 METADATA_RECORD = "sealegs"
 
@@ -110,15 +111,24 @@ class BagWriter:
         self.file_name = f"{self.folder.name}_0.mcap"
         try:
             self.folder.mkdir(parents=True)
-            self._file = _AppendOnlyFile(self.folder / self.file_name)
+            self._begin(self.folder / f".{self.file_name}.partial")
         except OSError as error:
             raise BagError(f"cannot start a bag at {self.folder}: {error.strerror or error}") from error
-        # The library types its output as IO; write, tell and flush are all that it uses.
-        stream: Any = self._file
-        self._writer = Writer(stream, chunk_size=CHUNK_BYTES, compression=CompressionType.ZSTD)
-        self._writer.start(profile="ros2", library="sealegs")
-        self._writer.add_metadata(METADATA_RECORD, self._metadata())
-        self.flush()
+
+    def _begin(self, path: Path) -> None:
+        """Write the header to `path`, and give the file its name."""
+        self._file = _AppendOnlyFile(path)
+        try:
+            # The library types its output as IO; write, tell and flush are all that it uses.
+            stream: Any = self._file
+            self._writer = Writer(stream, chunk_size=CHUNK_BYTES, compression=CompressionType.ZSTD)
+            self._writer.start(profile="ros2", library="sealegs")
+            self._writer.add_metadata(METADATA_RECORD, self._metadata())
+            self._writer.flush()
+            path.rename(self.folder / self.file_name)
+        except OSError:
+            self._file.sync_and_close(sync=False)
+            raise
 
     def write(self, sample: Sample, log_time_ns: int) -> None:
         """Write a sample under its topic; an image brings the CameraInfo of the profile's camera with it."""
@@ -186,6 +196,7 @@ class BagWriter:
             write_metadata(self.folder, bag_metadata(self.file_name, counts, first, last, self._metadata()))
             sync_folder(self.folder.parent)
         except OSError as error:
+            self._file.sync_and_close(sync=False)
             raise self._fail(error) from error
 
     def discard(self) -> None:

@@ -29,6 +29,7 @@ from sealegs_contract.sample import CommandSample, JointSample, Sample
 from sealegs_contract.spec import ObservationSpec
 from sealegs_deploy.bundle import load_bundle
 from sealegs_deploy.controller import Controller
+from sealegs_deploy.rollback import no_rollback
 from sealegs_deploy.states import ControllerConfig, State
 from sealegs_ros import conversions, qos
 from sealegs_ros.policy_operator import OperatorInterface
@@ -69,6 +70,7 @@ class PolicyNode(LifecycleNode):
         bool_parameter(self, "provider_strict", False, "refuse a bundle whose provider does not start, not fall back")
         text_parameter(self, "trusted_keys", "", "files with further public keys to trust, separated by ':'")
         integer_parameter(self, "minimum_version", 0, "refuse bundles with a lower version counter")
+        bool_parameter(self, "allow_rollback", False, "configure a version older than one that ran here before")
         self._autostart = bool_parameter(self, "autostart", False, "configure and activate at once, or end; not arm")
         self._horizon_ms = number_parameter(self, "command_horizon_ms", 0.0, "validity of a command; 0: the bundle's")
         self._timing_path = text_parameter(self, "timing_path", "", "write timing.json here at shutdown")
@@ -93,8 +95,10 @@ class PolicyNode(LifecycleNode):
             minimum = int(self.get_parameter("minimum_version").value)
             bundle = load_bundle(path, [key for key in keys.split(":") if key], minimum)
             strict = bool(self.get_parameter("provider_strict").value)
-            choice = self.controller.configure(bundle, self._text("provider"), self._now_ns(), strict)
+            with no_rollback(bundle, bool(self.get_parameter("allow_rollback").value)):
+                choice = self.controller.configure(bundle, self._text("provider"), self._now_ns(), strict)
         except (SealegsError, OSError) as error:
+            self.controller.unconfigure(self._now_ns())
             self._operator.refuse(f"not configured: {' '.join(str(error).split())}")
             return FAILURE
         except Exception:
