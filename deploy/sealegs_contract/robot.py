@@ -15,7 +15,15 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from sealegs_contract.errors import ProfileError, available
 
@@ -34,15 +42,24 @@ class FrozenModel(BaseModel):
 
 
 class JointProfile(FrozenModel):
-    """Limits of one joint. `home_rad` must lie inside the position limits."""
+    """Limits of one joint. `home_rad` must lie inside the position limits. Without `jerk_max_rad_s3` jerk is free."""
 
     name: Name
     position_min_rad: Finite
     position_max_rad: Finite
     velocity_max_rad_s: Positive
     acceleration_max_rad_s2: Positive
+    jerk_max_rad_s3: Positive | None = None
     effort_max_n_m: Positive
     home_rad: Finite = 0.0
+
+    @model_serializer(mode="wrap")
+    def _without_unset_jerk(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A profile without the limit keeps the digest that it had before there was one."""
+        values: dict[str, Any] = serialise(self)
+        if self.jerk_max_rad_s3 is None:
+            del values["jerk_max_rad_s3"]
+        return values
 
     @model_validator(mode="after")
     def _ordered(self) -> JointProfile:

@@ -64,7 +64,6 @@ class Controller:
         self.on_transition = on_transition
         self._host_ns = host_ns
         self._period_ns = robot.control_period_ns
-        self._guard = Guard(JointLimits.from_profile(robot), self._period_ns / 1e9)
 
     # Configuration
 
@@ -91,6 +90,8 @@ class Controller:
             )
         self.manifest = manifest
         self._decoder = ActionDecoder(manifest.action)
+        limits, relative = JointLimits.from_profile(self.robot), manifest.action.kind == "joint_delta"
+        self._guard = Guard(limits, self._period_ns / 1e9, relative=relative)
         self._streams = Streams(manifest.observation, self._host_ns, self.config.silence_timeout_ms)
         self._horizon_ns = round(horizon_ms * NS_PER_MS)
         budget_ns = round(manifest.timing.inference_budget_ms * NS_PER_MS)

@@ -229,7 +229,8 @@ class Collector:
         self.actions = self.task.action_spec(self.robot)
         self.assembler = ObservationAssembler(self.spec)
         self.decoder = ActionDecoder(self.actions)
-        self.guard = Guard(JointLimits.from_profile(self.robot), 1.0 / self.robot.control_rate_hz)
+        limits, relative = JointLimits.from_profile(self.robot), self.actions.kind == "joint_delta"
+        self.guard = Guard(limits, 1.0 / self.robot.control_rate_hz, relative=relative)
         self._shift_ns = 0
         self.validity_ns = round(self.robot.watchdog.command_timeout_ms * 1e6)
 

@@ -20,7 +20,8 @@ class JointControl:
     def __init__(self, robot: RobotProfile, spec: ActionSpec, batch: int = 0) -> None:
         self.spec = spec
         self._decoder = ActionDecoder(spec)
-        self.guard = Guard(JointLimits.from_profile(robot), 1.0 / robot.control_rate_hz, batch)
+        limits = JointLimits.from_profile(robot)
+        self.guard = Guard(limits, 1.0 / robot.control_rate_hz, batch, relative=spec.kind == "joint_delta")
 
     def reset(self, measured: FloatArray, rows: NDArray | None = None) -> None:
         """Start from the measured position (J,) or (rows, J) rad, at rest."""

@@ -122,14 +122,13 @@ class BatchEnv(BatchedEnv):
         return self._qpos, self._mocap_pos, self._mocap_quat
 
     def state(self) -> State:
-        """See BatchedEnv; the guard's last command, the success counters and the drawn robots belong to it."""
+        """See BatchedEnv; the guard's history, the success counters and the drawn robots belong to it."""
         drawn = {} if self._randomizer is None else {"randomization": self._randomizer.factors.copy()}
         return (
             super().state()
             | drawn
             | {
-                "guard_position": self.control.guard.position.copy(),
-                "guard_velocity": self.control.guard.velocity.copy(),
+                "guard": np.ascontiguousarray(self.control.guard.save().swapaxes(0, 1)),  # by env
                 "run": self._run.copy(),
                 "success": self._success.copy(),
             }
@@ -142,10 +141,10 @@ class BatchEnv(BatchedEnv):
             self._randomizer.factors[:] = state["randomization"]
             self._randomizer.apply(np.arange(self.num_envs))
         self._batch.forward(stage=POSITION_STAGE)  # the sites' positions, which the observation reads
-        self.control.guard.reset(state["guard_position"], velocity=state["guard_velocity"])
+        self.control.guard.restore(state["guard"].swapaxes(0, 1))
         self._run, self._success = np.array(state["run"]), np.array(state["success"])
         return self._observation()
 
     def _state_names(self) -> set[str]:
         drawn = set() if self._randomizer is None else {"randomization"}
-        return super()._state_names() | drawn | {"guard_position", "guard_velocity", "run", "success"}
+        return super()._state_names() | drawn | {"guard", "run", "success"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,12 @@ def robot(profile_content: dict[str, Any]) -> RobotProfile:
 @pytest.fixture
 def limits() -> JointLimits:
     """Three unequal joints: the last is slow to brake (about 90 periods of 20 ms from full speed)."""
-    return JointLimits(
-        np.array([-1.0, -0.2, -2.0]), np.array([2.0, 0.3, 2.0]), np.array([3.0, 1.0, 1.25]), np.array([30.0, 5.0, 0.7])
-    )
+    position_max, velocity_max = np.array([2.0, 0.3, 2.0]), np.array([3.0, 1.0, 1.25])
+    acceleration_max, free = np.array([30.0, 5.0, 0.7]), np.full(3, np.inf)
+    return JointLimits(np.array([-1.0, -0.2, -2.0]), position_max, velocity_max, acceleration_max, free)
+
+
+@pytest.fixture
+def jerk_limits(limits: JointLimits) -> JointLimits:
+    """The same joints, with 2.5, 1 and 10 periods of 20 ms from rest to full acceleration."""
+    return replace(limits, jerk_max=limits.acceleration_max / (0.02 * np.array([2.5, 1.0, 10.0])))

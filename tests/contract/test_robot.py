@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from sealegs_contract.errors import ProfileError, SealegsError, available
+from sealegs_contract.guard import JointLimits
 from sealegs_contract.robot import (
     MAXIMUM_PROFILE_BYTES,
     RobotProfile,
@@ -50,6 +51,17 @@ def test_digest_is_the_sha256_of_canonical_json(robot: RobotProfile) -> None:
     content = robot.model_dump(mode="json")
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     assert robot.digest == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_a_jerk_limit_changes_the_digest_and_its_absence_does_not(profile_content: dict[str, Any]) -> None:
+    before = parse_robot(profile_content, "test")
+    # Bundles and data made before there was such a limit still fit their robots.
+    assert "jerk_max_rad_s3" not in before.model_dump(mode="json")["joints"][0]
+    profile_content["joints"][0]["jerk_max_rad_s3"] = 600.0
+    limited = parse_robot(profile_content, "test")
+    assert limited.digest != before.digest
+    assert parse_robot(limited.model_dump(mode="json"), "test") == limited
+    np.testing.assert_array_equal(JointLimits.from_profile(limited).jerk_max, [600.0, np.inf])
 
 
 def test_digest_ignores_the_form_of_the_file_and_sees_every_value(

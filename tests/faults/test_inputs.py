@@ -45,11 +45,11 @@ def test_a_defect_is_counted_as_a_failure(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_guard_without_limits_is_counted_as_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unlimited(target: np.ndarray, position: np.ndarray, velocity: np.ndarray, limits: guard.StepLimits) -> object:
-        step = (target - position) / limits.period_s
-        return guard.GuardStep(target, step, np.zeros(target.shape, dtype=bool), np.array(True))
+    def unlimited(joints: object, rows: list[list[float]], targets: list[float], relative: bool) -> list[bool]:
+        rows[1], rows[0] = [target - x for target, x in zip(targets, rows[0], strict=True)], list(targets)
+        return [False] * len(targets)
 
-    monkeypatch.setattr(guard, "limit_command", unlimited)
+    monkeypatch.setattr(guard, "advance", unlimited)
     fast = outcome_of(15, 3, tmp_path)
     assert fast.failures == 3
     assert min(fast.values) > 1.0

@@ -22,6 +22,7 @@ MODULES = (
     "bundle_graphs",
     "data",
     "exports",
+    "guarding",
     "inputs",
     "labelling",
     "network",

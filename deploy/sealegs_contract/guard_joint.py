@@ -1,0 +1,122 @@
+"""The rules of the guard for one joint: which changes are safe, and which of them leads to the target.
+
+A state (x, s, c) is viable if some choice of changes keeps all limits for ever. Exactly the viable states are kept:
+
+    K_S: -brake(S + s) <= c' <= brake(S - s)     the speed limit, reached with c = 0
+    K_U: peak(s', c') <= U - x                   the rise on the hardest braking that the limits allow; K_L mirrored
+
+Units as in `braking`; docs/concepts/guard.md has the proof. `guard_batch` has the numpy twins, equal bit for bit.
+"""
+
+from __future__ import annotations
+
+from sealegs_contract.braking import Joint, approach, largest_change, toward
+
+TRACK = 0.25  # of J: a joint this close to its moving target, and to what would reach it, follows it
+
+
+def change_range(x: float, s: float, c: float, joint: Joint) -> tuple[float, float]:
+    """The changes within jerk, acceleration and velocity limits. Outside the position limits only inward speeds."""
+    lower, upper, _, _, fastest, q, plateau, _, _, _, _ = joint
+    low = c - 1.0 if c - 1.0 > -q else -q
+    high = c + 1.0 if c + 1.0 < q else q
+    up = (fastest if x <= upper else 0.0) - s
+    if up < plateau:
+        most = toward(up)
+        high = most if low < most < high else low if most <= low else high
+    down = (fastest if x >= lower else 0.0) + s
+    if down < plateau:
+        least = -toward(down)
+        low = least if low < least < high else high if least >= high else low
+    return low, high
+
+
+def wanted_change(e: float, w: float, off: float, s: float, low: float, high: float, joint: Joint) -> float:
+    """Towards a target at distance e that has moved by w since the last period, when the joint was `off` it.
+
+    Reached (as nearly as the limits allow) if the joint was on it before, or can stay on it afterwards (two changes
+    later). Otherwise rest at the target, in a frame that moves on as the target did.
+    """
+    _, _, _, _, fastest, q, _, _, _, _, _ = joint
+    direct = e - s
+    if low - TRACK <= direct <= high + TRACK:
+        after = w - e
+        if -TRACK <= off <= TRACK or (-1.0 <= after <= 1.0 and -q <= after <= q and -1.0 <= after - direct <= 1.0):
+            return direct
+    w = w if -fastest <= w <= fastest else -fastest if w < 0.0 else fastest
+    e -= w
+    return approach(e, s - w, low, high, joint) if e >= 0.0 else -approach(-e, w - s, -high, -low, joint)
+
+
+def wanted_speed_change(
+    e: float, off: float, above: float, below: float, s: float, low: float, high: float, joint: Joint
+) -> float:
+    """Towards a target given relative to the last command: e is the wanted step, reached without overshoot.
+
+    A limit that is pushed against is approached as a target that stands still: a change left there would throw it back.
+    """
+    direct = e - s
+    if -TRACK <= off <= TRACK and -joint.change <= direct <= joint.change:
+        return direct
+    c = direct if -1.0 <= direct <= 1.0 else toward(direct)
+    c = low if c < low else high if c > high else c
+    s1 = s + c
+    if s1 > 0.0 and 0.0 <= above < joint.rest + joint.rest_slope * s1:
+        most = approach(above, s, low, high, joint)
+        return most if most < c else c
+    if s1 < 0.0 and 0.0 <= below < joint.rest - joint.rest_slope * s1:
+        least = -approach(below, -s, -high, -low, joint)
+        return least if least > c else c
+    return c
+
+
+def safe_change(c: float, x: float, s: float, low: float, high: float, joint: Joint) -> float:
+    """`c` in [low, high], limited to what can still stop below `upper` and above `lower`."""
+    lower, upper, unit, margin, _, q, _, rise, rise_slope, _, _ = joint
+    c = low if c < low else high if c > high else c
+    s1 = s + c
+    above = (upper - x) / unit
+    if 0.0 <= above < (rise + rise_slope * s1 if s1 > 0.0 else rise) and (c > 0.0 or s1 > 0.0):
+        c = largest_change(c, low, s, above - margin if above > margin else 0.0, q)
+        s1 = s + c
+    below = (x - lower) / unit
+    if 0.0 <= below < (rise - rise_slope * s1 if s1 < 0.0 else rise) and (c < 0.0 or s1 < 0.0):
+        c = -largest_change(-c, -high, -s, below - margin if below > margin else 0.0, q)
+    return c
+
+
+def next_step(
+    x: float, step: float, change: float, target: float, before: float, joint: Joint, relative: bool
+) -> tuple[float, float]:
+    """The next step and change (rad) towards `target`; `before` was the last one. Both targets inside the limits.
+
+    `relative` targets are given relative to the last command, so that target - x is the wanted step.
+    The change is returned, not left to be told from the steps: its rounding would be felt over a whole braking.
+    """
+    unit = joint.unit
+    s = step / unit
+    low, high = change_range(x, s, change / unit, joint)
+    e = target - x
+    if relative:
+        above, below = (joint.upper - x) / unit, (x - joint.lower) / unit
+        c = wanted_speed_change(e / unit, (x - before) / unit, above, below, s, low, high, joint)
+    else:
+        c = wanted_change(e / unit, (target - before) / unit, (x - before) / unit, s, low, high, joint)
+    c = safe_change(c, x, s, low, high, joint)
+    return inward(x, step, e if c == e / unit - s else step + c * unit, c * unit, joint)
+
+
+def stop_step(x: float, step: float, change: float, joint: Joint) -> tuple[float, float]:
+    """The next step and change (rad) of the quickest way to rest."""
+    unit = joint.unit
+    s = step / unit
+    low, high = change_range(x, s, change / unit, joint)
+    c = safe_change(-toward(s), x, s, low, high, joint)
+    return inward(x, step, step + c * unit, c * unit, joint)
+
+
+def inward(x: float, last: float, step: float, change: float, joint: Joint) -> tuple[float, float]:
+    """Step and change, but never further out; that can only be asked by a history that breaks the limits."""
+    if (x > joint.upper and step > 0.0) or (x < joint.lower and step < 0.0):
+        return 0.0, -last
+    return step, change
