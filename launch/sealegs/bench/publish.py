@@ -12,9 +12,11 @@ from typing import Any
 
 from rich.console import Console
 
+from sealegs.bench import find_bench
 from sealegs.bench.frame import Bench, Row, Summary
 from sealegs.bench.options import BenchOptions
 from sealegs.bench.plots import save_svg
+from sealegs.bench.runner import run_bench, run_folder
 from sealegs_contract.errors import MachineError
 from sealegs_learning.results import Results
 
@@ -82,6 +84,32 @@ def write_results(
     path = folder / f"{title}.json"
     Results(title, command or command_of(name, options), seconds, seeds, rows, summary.claims, extra).write(path)
     return path
+
+
+def carry_out(
+    name: str,
+    options: BenchOptions,
+    console: Console,
+    fresh: bool = False,
+    docs: Path | None = None,
+    bench: Bench | None = None,
+    command: str = "",
+) -> int:
+    """Measure what is missing, write and show the results, publish them to `docs` if given; the exit code.
+
+    `bench` stands in for the registered one of this name, and `command` for its command line.
+    """
+    try:
+        rows = run_bench(name, options, console, fresh, bench)
+    except KeyboardInterrupt:
+        console.print("\nInterrupted; what is finished is kept. The same command goes on.")
+        return 130
+    summary = summed_up(bench or find_bench(name), rows, options)
+    path = write_results(name, options, rows, summary, run_folder(name, options), command)
+    show(summary, console)
+    for written in (path, *(publish(path, docs) if docs is not None else ())):
+        console.print(f"wrote {written}")
+    return 0
 
 
 def publish(results: Path, docs: Path) -> list[Path]:

@@ -38,21 +38,8 @@ def run(config: Config) -> int:
         return 0
     if config.publish is not None and config.options.quick:
         raise MachineError("a quick run's figures mean little and are not published: leave out --quick or --publish")
-    bench = find_bench(config.name)
+    find_bench(config.name)
 
-    from sealegs.bench.publish import publish, show, summed_up, write_results
-    from sealegs.bench.runner import run_bench, run_folder
+    from sealegs.bench.publish import carry_out
 
-    try:
-        rows = run_bench(config.name, config.options, console, config.fresh)
-    except KeyboardInterrupt:
-        console.print("\nInterrupted; finished cells are kept. The same command goes on.")
-        return 130
-    summary = summed_up(bench, rows, config.options)
-    path = write_results(config.name, config.options, rows, summary, run_folder(config.name, config.options))
-    show(summary, console)
-    console.print(f"wrote {path}")
-    if config.publish is not None:
-        for written in publish(path, config.publish):
-            console.print(f"wrote {written}")
-    return 0
+    return carry_out(config.name, config.options, console, config.fresh, config.publish)

@@ -32,8 +32,7 @@ def run(config: Config) -> int:
     from rich.console import Console
 
     from sealegs.bench.options import BenchOptions
-    from sealegs.bench.publish import publish, show, summed_up, write_results
-    from sealegs.bench.runner import run_bench, run_folder
+    from sealegs.bench.publish import carry_out
     from sealegs.faults.catalogue import BENCH, chosen
     from sealegs_contract.errors import MachineError
 
@@ -45,17 +44,5 @@ def run(config: Config) -> int:
         return 0
     if config.publish is not None and (config.quick or config.rows):
         raise MachineError("only a full run of all rows is published: leave out --quick and the rows, or --publish")
-    try:
-        rows = run_bench("faults", options, console, config.fresh, BENCH)
-    except KeyboardInterrupt:
-        console.print("\nInterrupted; finished rows are kept. The same command goes on.")
-        return 130
-    summary = summed_up(BENCH, rows, options)
     command = " ".join(["sealegs faults", *options.tasks, *(["--quick"] if config.quick else [])])
-    path = write_results("faults", options, rows, summary, run_folder("faults", options), command)
-    show(summary, console)
-    console.print(f"wrote {path}")
-    if config.publish is not None:
-        for written in publish(path, config.publish):
-            console.print(f"wrote {written}")
-    return 0
+    return carry_out("faults", options, console, config.fresh, config.publish, BENCH, command)
