@@ -1,10 +1,11 @@
 """Controller: the pure state machine between a robot's streams and its commands. It never reads a clock of its own.
 
     UNCONFIGURED --configure--> DISARMED --arm--> ACTIVE --stale, not finite, overrun--> HOLD --resume--> ACTIVE
-    HOLD --timeout--> FAULT;  any --e-stop, fault--> FAULT --reset_fault--> DISARMED
+    HOLD --timeout, communication lost--> FAULT;  any --e-stop, fault--> FAULT --reset_fault--> DISARMED
 
 Only an operator's call leads to ACTIVE. HOLD decelerates and keeps commanding the pose where it came to rest; in
-every other state but ACTIVE there are no commands, and the robot node's own watchdog holds.
+every other state but ACTIVE there are no commands, and the robot node's own watchdog holds. `swap` puts another policy
+in charge between two ticks, on probation: what would make it HOLD gives the controls back.
 
 Two clocks: `now_ns` is robot time, which stamps follow and which may jump or stop; `host_ns` is the steady clock of
 this host, injected, on which all waiting is measured.
@@ -17,22 +18,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sealegs_contract.action import ActionDecoder
-from sealegs_contract.errors import ActionError, ControllerError, SpecError
-from sealegs_contract.guard import Guard, JointLimits
-from sealegs_contract.observation import Observation
+from sealegs_contract.errors import ControllerError
 from sealegs_contract.robot import RobotProfile
-from sealegs_contract.sample import CommandSample, Sample
+from sealegs_contract.sample import CommandSample, FloatArray, Sample
 from sealegs_deploy.bundle import VerifiedBundle
-from sealegs_deploy.manifest import Manifest, check_fits
-from sealegs_deploy.player import Policy, PolicyPlayer
+from sealegs_deploy.flight import Flight
+from sealegs_deploy.manifest import Manifest
+from sealegs_deploy.pilot import Pilot, pilot_of
+from sealegs_deploy.player import Policy
 from sealegs_deploy.providers import ProviderChoice
-from sealegs_deploy.runtime import PolicyRuntime
 from sealegs_deploy.states import ControllerConfig, State, Transition
-from sealegs_deploy.streams import Streams
 from sealegs_deploy.timing import NS_PER_MS, LoopTiming
 
 KEPT_TRANSITIONS = 256
@@ -51,15 +46,11 @@ class Controller:
         self.robot = robot
         self.config = config or ControllerConfig()
         self.transitions: deque[Transition] = deque(maxlen=KEPT_TRANSITIONS)
-        self.loop_timing = LoopTiming()
+        self.loop_timing = LoopTiming(robot.control_period_ns)
         self.reason = "no policy yet"
-        self.manifest: Manifest | None = None
         self.emergency_stop = False
         self.state = State.UNCONFIGURED
-        self._streams: Streams | None = None
-        self._used_stamp: int | None = None
-        self._latency_from: int | None = None
-        self._command_stamp = -1
+        self._flight: Flight | None = None
         self._hold_since = 0
         self.on_transition = on_transition
         self._host_ns = host_ns
@@ -74,54 +65,60 @@ class Controller:
 
         Raises BundleError when it does not fit, and under `strict_provider` when `provider` does not start.
         """
-        check_fits(bundle.manifest, self.robot)
-        runtime = PolicyRuntime(bundle, provider, strict_provider)
-        self.configure_policy(bundle.manifest, runtime, now_ns)
-        return runtime.choice
+        self._expect(State.UNCONFIGURED, "configure")
+        pilot, choice = pilot_of(
+            bundle, self.robot, self.config, self.loop_timing, self._host_ns, provider, strict_provider
+        )
+        self.configure_pilot(pilot, now_ns)
+        return choice
 
     def configure_policy(self, manifest: Manifest, policy: Policy, now_ns: int = 0) -> None:
         """As `configure`, with any policy that keeps to the manifest."""
         self._expect(State.UNCONFIGURED, "configure")
-        check_fits(manifest, self.robot)
-        horizon_ms = self.config.command_horizon_ms or manifest.timing.command_horizon_ms
-        if horizon_ms < manifest.timing.period_ms:
-            raise ControllerError(
-                f"command horizon {horizon_ms:g} ms is shorter than the period {manifest.timing.period_ms:g} ms"
-            )
-        self.manifest = manifest
-        self._decoder = ActionDecoder(manifest.action)
-        limits, relative = JointLimits.from_profile(self.robot), manifest.action.kind == "joint_delta"
-        self._guard = Guard(limits, self._period_ns / 1e9, relative=relative)
-        self._streams = Streams(manifest.observation, self._host_ns, self.config.silence_timeout_ms)
-        self._horizon_ns = round(horizon_ms * NS_PER_MS)
-        budget_ns = round(manifest.timing.inference_budget_ms * NS_PER_MS)
-        self._player = PolicyPlayer(
-            policy, manifest.temporal, self._period_ns, budget_ns, self.loop_timing, self._host_ns
-        )
-        self._timeout_ns = round(manifest.timing.observation_timeout_ms * NS_PER_MS)
-        self._forget_motion()
-        self._go(State.DISARMED, f"policy {manifest.name} version {manifest.version}", now_ns)
+        pilot = Pilot(manifest, policy, self.robot, self.config, self.loop_timing, self._host_ns)
+        self.configure_pilot(pilot, now_ns)
+
+    def configure_pilot(self, pilot: Pilot, now_ns: int = 0) -> None:
+        """As `configure`, with a pilot that was made for this robot."""
+        self._expect(State.UNCONFIGURED, "configure")
+        self._flight = Flight(pilot, self.robot, self.loop_timing, self._note)
+        self._go(State.DISARMED, f"policy {pilot.name}", now_ns)
         if self.emergency_stop:
             self._go(State.FAULT, "emergency stop is pressed", now_ns)
 
     def unconfigure(self, now_ns: int) -> None:
         """Any state -> UNCONFIGURED: drop the policy. The robot node's watchdog takes over."""
         if self.state is not State.UNCONFIGURED:
-            self.manifest = self._streams = None
+            self._flight = None
             self._go(State.UNCONFIGURED, "policy removed", now_ns)
+
+    def swap(self, pilot: Pilot, now_ns: int, probation_ms: float) -> None:
+        """Put `pilot` in charge, between two ticks. The guard and the history of commands stay.
+
+        For the first `probation_ms` of commands, what would have it HOLD or FAULT puts the former pilot in charge
+        again: at once, and still ACTIVE, where the pilot itself is the cause.
+        Raises ControllerError in UNCONFIGURED and FAULT, on an earlier swap's probation, and without fresh streams.
+        """
+        flight = self._configured()
+        if self.state is State.FAULT:
+            raise ControllerError(f"cannot swap: the controller is {self.state} ({self.reason})")
+        if flight.replaced is not None:
+            raise ControllerError(f"cannot swap: {flight.pilot.name} is still on probation")
+        _, problem = pilot.streams.observe(now_ns)
+        if problem and self.state is State.ACTIVE:
+            raise ControllerError(f"cannot swap to {pilot.name}: {problem}")
+        flight.swap(pilot, round(probation_ms * NS_PER_MS / self._period_ns), now_ns)
 
     # The operator
 
     def arm(self, now_ns: int) -> None:
         """DISARMED -> ACTIVE from the measured pose. Raises ControllerError while a stream is missing or stale."""
         self._expect(State.DISARMED, "arm")
-        streams = self._configured()
-        _, problem = streams.observe(now_ns)
+        flight = self._configured()
+        _, problem = flight.pilot.streams.observe(now_ns)
         if problem:
             raise ControllerError(f"cannot arm: {problem}")
-        self._forget_motion()
-        self._guard.reset(streams.joint_position(self.robot.joint_names))
-        self._used_stamp = streams.joint_stamp_ns  # begin with the next: a command for this one could miss its tick
+        flight.begin()
         self._go(State.ACTIVE, "armed by the operator", now_ns)
 
     def disarm(self, now_ns: int) -> None:
@@ -135,12 +132,13 @@ class Controller:
     def resume(self, now_ns: int) -> None:
         """HOLD -> ACTIVE, once all streams have been fresh for `resume_fresh_ms`. Raises ControllerError before."""
         self._expect(State.HOLD, "resume")
-        streams = self._configured()
+        flight = self._configured()
+        streams = flight.pilot.streams
         _, problem = streams.observe(now_ns)
         if problem or streams.fresh_ms < self.config.resume_fresh_ms:
             detail = problem or f"streams fresh for {streams.fresh_ms:.0f} ms"
             raise ControllerError(f"cannot resume: {detail}; needed: fresh for {self.config.resume_fresh_ms:g} ms")
-        self._forget_past()
+        flight.resume()
         self._go(State.ACTIVE, "resumed by the operator", now_ns)
 
     def reset_fault(self, now_ns: int) -> None:
@@ -169,43 +167,64 @@ class Controller:
         `now_ns`: robot time, against which stamps from the future are refused. `received_ns`: arrival on the host's
         clock, if not now. A sample that is not finite or lacks a joint is counted, and never used.
         """
-        if self._streams is None:
+        if self._flight is None:
             return False
-        return self._streams.push(sample, now_ns, received_ns, may_restart=self.state is State.DISARMED)
+        return self._flight.push(sample, now_ns, received_ns, may_restart=self.state is State.DISARMED)
 
     def waiting_for(self) -> tuple[str, ...]:
         """Streams whose sample of the newest moment is still to come; see Streams.waiting_for."""
-        return () if self._streams is None else self._streams.waiting_for()
+        return () if self._flight is None else self._flight.pilot.streams.waiting_for()
 
     def tick(self, now_ns: int) -> CommandSample | None:
         """The command for now, or None: nothing new to act on, or a state that sends none.
 
         Call it when a joint sample has arrived and, as a watchdog, at least once a period. Call `sent` after sending.
         """
-        if self._streams is None or self.state is State.FAULT:
+        if self._flight is None or self.state not in {State.ACTIVE, State.HOLD}:
             return None
-        observation, problem = self._streams.observe(now_ns)
-        if self.state is State.ACTIVE and observation is not None:
-            command = self._act(self._streams, observation, problem, now_ns)
-            if self.state is State.ACTIVE:
+        began_ns = self._host_ns()
+        observation, problem = self._flight.pilot.streams.observe(now_ns)
+        if self.state is State.ACTIVE:
+            command = problem if observation is None else self._flight.act(observation, problem, now_ns)
+            if not isinstance(command, str):
                 return command
-        return self._hold(now_ns) if self.state is State.HOLD else None
+            self._go(State.HOLD, command, now_ns)
+        # A policy that took long leaves less of the horizon that its robot's clock began at `now_ns`.
+        return self._hold(self._flight, now_ns + self._host_ns() - began_ns)
 
     def sent(self) -> None:
         """The last command is on its way: completes the command latency."""
-        if self._latency_from is not None:
-            self.loop_timing.command_latency.add(self._host_ns() - self._latency_from)
-            self._latency_from = None
+        flight = self._flight
+        if flight is not None and flight.latency_from_ns is not None:
+            now_ns = self._host_ns()
+            self.loop_timing.sent(now_ns, now_ns - flight.latency_from_ns)
+            flight.latency_from_ns = None
 
     @property
     def rejected_samples(self) -> int:
         """Samples that were not finite, lacked a joint, or came from the future."""
-        return 0 if self._streams is None else self._streams.rejected
+        return 0 if self._flight is None else self._flight.pilot.streams.rejected
 
     @property
     def last_rejection(self) -> str:
         """Why the last of them was refused."""
-        return "" if self._streams is None else self._streams.last_rejection
+        return "" if self._flight is None else self._flight.pilot.streams.last_rejection
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """Of the policy in charge."""
+        return None if self._flight is None else self._flight.pilot.manifest
+
+    @property
+    def on_probation(self) -> bool:
+        """Whether a policy that was swapped in may still have to give way."""
+        return self._flight is not None and self._flight.replaced is not None
+
+    @property
+    def history(self) -> FloatArray | None:
+        """Of the commands, as Guard.save gives it, while there are any: ACTIVE or HOLD."""
+        moving = self.state in {State.ACTIVE, State.HOLD}
+        return self._flight.history if self._flight is not None and moving else None
 
     def status(self) -> dict[str, Any]:
         """State, why, policy, and whether the emergency stop is pressed; plain data."""
@@ -215,89 +234,55 @@ class Controller:
             "reason": self.reason,
             "policy": manifest.name if manifest else "",
             "version": manifest.version if manifest else 0,
+            "probation": self.on_probation,
             "emergency_stop": self.emergency_stop,
         }
 
     def timing(self, recent: int | None = None) -> dict[str, Any]:
-        """Observation age, inference and command latency (count, p50, p99, max in ms), misses, rejected samples."""
+        """Age, inference, latency and jitter (count, p50, p99, max in ms; see LoopTiming), misses, rejected samples."""
         return self.loop_timing.summary(recent) | {"rejected_samples": self.rejected_samples}
 
     # Inside
 
-    def _act(self, streams: Streams, observation: Observation, problem: str, now_ns: int) -> CommandSample | None:
-        """One step of the policy, or the transition to HOLD that replaces it."""
-        stamp = streams.joint_stamp_ns
-        problem = problem or self._jump(stamp)
-        if problem:
-            self._go(State.HOLD, problem, now_ns)
-            return None
-        # A guard step is a whole period: a stream at twice the rate must not move the robot twice as fast.
-        recent = self._used_stamp is not None and 4 * (stamp - self._used_stamp) < 3 * self._period_ns
-        if recent or max(now_ns, stamp) <= self._command_stamp:
-            return None
-        try:
-            output, elapsed = self._player.output(observation, stamp)
-            measured = streams.joint_position(self.robot.joint_names)
-            target = self._decoder.decode(output, self._guard.position, measured)
-        except (ActionError, SpecError) as error:
-            self._go(State.HOLD, f"policy: {error}", now_ns)
-            return None
-        self.loop_timing.observation_age.add(max(observation.oldest_ns, 0))
-        if elapsed > self._horizon_ns:
-            self._go(State.HOLD, f"overrun: inference took {elapsed / NS_PER_MS:.1f} ms", now_ns)
-            return None
-        self._used_stamp = stamp
-        self._latency_from = streams.received_ns
-        return self._command(self._guard(target).position, max(now_ns, stamp))
-
-    def _jump(self, stamp: int) -> str:
-        if self._used_stamp is None or stamp - self._used_stamp <= self._timeout_ns:
-            return ""
-        return f"the stamps of joint_states jumped by {(stamp - self._used_stamp) / NS_PER_MS:.0f} ms"
-
-    def _hold(self, now_ns: int) -> CommandSample | None:
-        """Decelerate, then keep the pose, one command a period; FAULT after the profile's hold timeout."""
+    def _hold(self, flight: Flight, now_ns: int) -> CommandSample | None:
+        """Hold; FAULT after the profile's timeout, and on silence: whoever answers later may stand elsewhere."""
         held_s = (self._host_ns() - self._hold_since) / 1e9
+        silent_ms = flight.pilot.streams.silent_ms
         if held_s > self.robot.hold.timeout_s:
             self._go(State.FAULT, f"held for {held_s:.1f} s without being resumed", now_ns)
-            return None
-        if 4 * (now_ns - self._command_stamp) < 3 * self._period_ns:
-            return None
-        return self._command(self._guard.stop().position, now_ns)
-
-    def _command(self, position: NDArray[np.float64], stamp_ns: int) -> CommandSample:
-        """`stamp_ns` is a sequence number too: the callers see to it that it grows."""
-        self._command_stamp = stamp_ns
-        return CommandSample(stamp_ns, self.robot.joint_names, position[None].copy(), (self._horizon_ns,))
-
-    def _forget_past(self) -> None:
-        self._used_stamp = None
-        self._player.forget()
-
-    def _forget_motion(self) -> None:
-        self._forget_past()
-        self._command_stamp = -1
-        self._latency_from = None
+        elif silent_ms > self.config.communication_timeout_ms:
+            self._go(State.FAULT, f"communication lost: no newer joint_states for {silent_ms:.0f} ms", now_ns)
+        return flight.hold(now_ns) if self.state is State.HOLD else None
 
     def _disarm(self, reason: str, now_ns: int) -> None:
-        self._forget_motion()
+        self._configured().forget()
         self._go(State.DISARMED, reason, now_ns)
 
     def _expect(self, state: State, what: str) -> None:
         if self.state is not state:
             raise ControllerError(f"cannot {what}: the controller is {self.state} ({self.reason}), it must be {state}")
 
-    def _configured(self) -> Streams:
-        if self._streams is None:
+    def _configured(self) -> Flight:
+        if self._flight is None:
             raise ControllerError("the controller has no policy yet: configure it first")
-        return self._streams
+        return self._flight
 
     def _go(self, after: State, reason: str, now_ns: int) -> None:
         """Every change of state passes here."""
-        transition = Transition(now_ns, self.state, after, reason)
-        self.state, self.reason = after, reason
+        if after in {State.HOLD, State.FAULT} and self._flight is not None:
+            self._flight.roll_back(reason, now_ns)
         if after is State.HOLD:
             self._hold_since = self._host_ns()
+        self._record(Transition(now_ns, self.state, after, reason))
+
+    def _note(self, text: str, now_ns: int) -> None:
+        """Another policy is in charge; the state stays."""
+        self._record(Transition(now_ns, self.state, self.state, text))
+
+    def _record(self, transition: Transition) -> None:
+        if transition.after is not transition.before:
+            self.loop_timing.paused()
+        self.state, self.reason = transition.after, transition.reason
         self.transitions.append(transition)
         if self.on_transition is not None:
             self.on_transition(transition)

@@ -37,7 +37,9 @@ class PolicyPlayer:
         self._history = History(spec.history)
         self._chunk = ChunkPlayer(spec, period_ns)
         self._budget_ns = budget_ns
-        self._timing = timing
+        self.timing = timing
+        self.seen: NDArray[np.float32] = np.empty(0, np.float32)
+        """The newest input (history * D,)."""
         self._host_ns = host_ns
 
     def forget(self) -> None:
@@ -45,17 +47,22 @@ class PolicyPlayer:
         self._history.reset()
         self._chunk.forget()
 
+    def see(self, observation: Observation) -> NDArray[np.float32]:
+        """Remember this period's observation; the input (history * D,) that ends with it. Call it once a period."""
+        self.seen = self._history.push(observation.vector)
+        return self.seen
+
     def output(self, observation: Observation, stamp_ns: int) -> tuple[NDArray[np.float64], int]:
         """The output (J,) rad of the period that begins at `stamp_ns`, and the policy's time in ns: 0 within a chunk.
 
-        Call it once a period. Raises ActionError as the policy does.
+        Call it once a period, in place of `see`. Raises ActionError as the policy does.
         """
-        vector, elapsed = self._history.push(observation.vector), 0
+        vector, elapsed = self.see(observation), 0
         if self._chunk.due(stamp_ns):
             began = self._host_ns()
             output = self._policy.infer(vector, observation.pixels)
             elapsed = self._host_ns() - began
             self._chunk.begin(stamp_ns, output if self._chunk.spec.chunk > 1 else output[None])
-            self._timing.inference.add(elapsed)
-            self._timing.misses += int(elapsed > self._budget_ns)
+            self.timing.inference.add(elapsed)
+            self.timing.late_inference += int(elapsed > self._budget_ns)
         return self._chunk.action(stamp_ns), elapsed

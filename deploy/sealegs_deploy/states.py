@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
 
 from sealegs_contract.robot import FrozenModel, Positive
 
@@ -20,7 +23,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One change of state, at `now_ns` robot time, and why."""
+    """One change of state, or of the policy in charge (`before` is `after`), at `now_ns` robot time, and why."""
 
     now_ns: int
     before: State
@@ -34,8 +37,12 @@ class ControllerConfig(FrozenModel):
     command_horizon_ms: how long a command holds after its stamp; None takes the bundle's timing contract.
     resume_fresh_ms: how long all streams must have been fresh before HOLD may be resumed.
     silence_timeout_ms: host time without a joint sample that ends ACTIVE, should robot time itself stand still.
+    communication_timeout_ms: host time without a newer joint sample after which HOLD becomes FAULT.
+    candidates: actions among which the bundle's scorer chooses (best-of-N); 1 is the policy alone.
     """
 
     command_horizon_ms: Positive | None = None
     resume_fresh_ms: Positive = 1000.0
     silence_timeout_ms: Positive = 500.0
+    communication_timeout_ms: Positive = 1000.0
+    candidates: Annotated[int, Field(ge=1, le=256)] = 1

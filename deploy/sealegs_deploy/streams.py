@@ -93,6 +93,11 @@ class Streams:
         """For how long, on the host's clock, every `observe` has been without a problem."""
         return 0.0 if self._fresh_since is None else (self._host_ns() - self._fresh_since) / NS_PER_MS
 
+    @property
+    def silent_ms(self) -> float:
+        """Time on the host's clock since a newer joint sample came."""
+        return (self._host_ns() - self.received_ns) / NS_PER_MS
+
     def joint_position(self, joints: tuple[str, ...]) -> NDArray[np.float64]:
         """Newest measured position (J,) rad."""
         return self._assembler.joint_position(joints)
@@ -106,5 +111,5 @@ class Streams:
             allowed = " or ".join(f"{limit:g}" for limit in sorted(limits))
             return f"stale: {ages} (allowed: {allowed} ms; do the clocks agree, is use_sim_time set alike?)"
         # Robot time itself may stand still: then no stamp ever grows old.
-        silent_ms = (self._host_ns() - self.received_ns) / NS_PER_MS
+        silent_ms = self.silent_ms
         return f"no joint_states for {silent_ms:.0f} ms of host time" if silent_ms > self._silence_timeout_ms else ""

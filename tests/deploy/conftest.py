@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 import torch
 
+from sealegs_contract.errors import ActionError
 from sealegs_contract.robot import RobotProfile, load_robot
-from sealegs_contract.sample import JointSample, PoseSample
+from sealegs_contract.sample import CommandSample, JointSample, PoseSample
 from sealegs_contract.spec import ActionSpec, ObservationSpec, delta_action_spec, observation_spec
 from sealegs_deploy.bundle import VerifiedBundle, load_bundle
+from sealegs_deploy.controller import Controller
 from sealegs_deploy.export import ExportRequest, export_bundle
 from sealegs_deploy.manifest import Metric, Provenance
 from sealegs_deploy.signing import SigningKey, own_key
+from sealegs_deploy.states import ControllerConfig
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -136,3 +139,60 @@ def samples_at(robot: RobotProfile) -> Callable[..., list[Any]]:
         return [*poses, JointSample(stamp_ns, robot.joint_names, q, zeros, zeros)]
 
     return make
+
+
+PERIOD_NS = 20_000_000
+START_NS = 10_000 * 10**9
+
+
+class FixedPolicy:
+    """The same output, in rad, whatever is seen; `seen` keeps what that was."""
+
+    def __init__(self, output: np.ndarray) -> None:
+        self.output = output
+        self.seen: list[np.ndarray] = []
+        self.before: Callable[[], None] = lambda: None
+
+    def infer(self, observation: np.ndarray, images: object) -> np.ndarray:
+        self.before()
+        self.seen.append(observation.copy())
+        if not np.isfinite(self.output).all():
+            raise ActionError("policy output is not finite")
+        return self.output.copy()
+
+
+class Rig:
+    """A controller, its policy, the host's clock, and a robot that stands at home unless told otherwise."""
+
+    def __init__(
+        self, bundle: VerifiedBundle, robot: RobotProfile, clock: Clock, samples_at: Any, **config: Any
+    ) -> None:
+        self.robot, self.clock, self.samples_at = robot, clock, samples_at
+        self.policy = FixedPolicy(np.zeros(len(robot.joints)))
+        self.controller = Controller(robot, ControllerConfig(**config), host_ns=clock)
+        self.controller.configure_policy(bundle.manifest, self.policy)
+        self.now = START_NS
+
+    def push(self, position: Any = None, stamp_ns: int | None = None) -> None:
+        for sample in self.samples_at(self.now if stamp_ns is None else stamp_ns, position):
+            self.controller.push(sample)
+
+    def wait(self, milliseconds: float = 20.0) -> None:
+        self.clock.advance_ms(milliseconds)
+        self.now += round(milliseconds * 1e6)
+
+    def step(self, position: Any = None) -> CommandSample | None:
+        """One period: time passes, all streams arrive, tick."""
+        self.wait()
+        self.push(position)
+        return self.controller.tick(self.now)
+
+    def armed(self) -> Rig:
+        self.push()
+        self.controller.arm(self.now)
+        return self
+
+
+@pytest.fixture
+def rig(bundle: VerifiedBundle, robot: RobotProfile, clock: Clock, samples_at: Any) -> Rig:
+    return Rig(bundle, robot, clock, samples_at)

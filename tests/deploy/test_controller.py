@@ -1,71 +1,20 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from sealegs_contract.errors import ActionError, BundleError, ControllerError
+from sealegs_contract.errors import BundleError, ControllerError
 from sealegs_contract.robot import RobotProfile
-from sealegs_contract.sample import CommandSample, JointSample
-from sealegs_deploy.bundle import VerifiedBundle
+from sealegs_contract.sample import JointSample
 from sealegs_deploy.controller import Controller
 from sealegs_deploy.states import ControllerConfig, State
 
+if TYPE_CHECKING:
+    from conftest import Rig
+
 PERIOD_NS = 20_000_000
-START_NS = 10_000 * 10**9
-
-
-class FixedPolicy:
-    """The same output, in rad, whatever is seen; `seen` keeps what that was."""
-
-    def __init__(self, output: np.ndarray) -> None:
-        self.output = output
-        self.seen: list[np.ndarray] = []
-        self.before: Callable[[], None] = lambda: None
-
-    def infer(self, observation: np.ndarray, images: object) -> np.ndarray:
-        self.before()
-        self.seen.append(observation.copy())
-        if not np.isfinite(self.output).all():
-            raise ActionError("policy output is not finite")
-        return self.output.copy()
-
-
-class Rig:
-    """A controller, its policy, the host's clock, and a robot that stands at home unless told otherwise."""
-
-    def __init__(self, bundle: VerifiedBundle, robot: RobotProfile, clock: Any, samples_at: Any, **config: Any) -> None:
-        self.robot, self.clock, self.samples_at = robot, clock, samples_at
-        self.policy = FixedPolicy(np.zeros(len(robot.joints)))
-        self.controller = Controller(robot, ControllerConfig(**config), host_ns=clock)
-        self.controller.configure_policy(bundle.manifest, self.policy)
-        self.now = START_NS
-
-    def push(self, position: Any = None, stamp_ns: int | None = None) -> None:
-        for sample in self.samples_at(self.now if stamp_ns is None else stamp_ns, position):
-            self.controller.push(sample)
-
-    def wait(self, milliseconds: float = 20.0) -> None:
-        self.clock.advance_ms(milliseconds)
-        self.now += round(milliseconds * 1e6)
-
-    def step(self, position: Any = None) -> CommandSample | None:
-        """One period: time passes, all streams arrive, tick."""
-        self.wait()
-        self.push(position)
-        return self.controller.tick(self.now)
-
-    def armed(self) -> Rig:
-        self.push()
-        self.controller.arm(self.now)
-        return self
-
-
-@pytest.fixture
-def rig(bundle: VerifiedBundle, robot: RobotProfile, clock: Any, samples_at: Any) -> Rig:
-    return Rig(bundle, robot, clock, samples_at)
 
 
 def reasons(rig: Rig) -> list[tuple[str, str]]:
@@ -465,7 +414,7 @@ def test_the_real_policy_drives_as_numpy_says(bundle, robot, clock, samples_at, 
     controller = Controller(robot, host_ns=clock)
     controller.configure(bundle)
     # Away from the limits: near them the guard brakes, which this computation leaves out.
-    now, q = START_NS, np.array([0.0, -0.5, 0.5, 0.5, 0.0, 0.8])
+    now, q = 10_000 * 10**9, np.array([0.0, -0.5, 0.5, 0.5, 0.0, 0.8])
     for sample in samples_at(now, q):
         controller.push(sample)
     controller.arm(now)

@@ -15,7 +15,9 @@ from sealegs_contract.sample import JointSample, PoseSample
 from sealegs_contract.spec import delta_action_spec, observation_spec
 from sealegs_deploy.controller import Controller
 from sealegs_deploy.manifest import ExportParity, GraphInfo, Manifest, TimingContract, units_of
-from sealegs_deploy.states import State
+from sealegs_deploy.pilot import Pilot
+from sealegs_deploy.states import ControllerConfig, State
+from sealegs_deploy.timing import LoopTiming
 
 ROBOT = load_robot("so101")
 OBSERVATION = observation_spec(ROBOT, ("gripper",))
@@ -34,6 +36,7 @@ MANIFEST = Manifest(
     timing=TimingContract.of(ROBOT, OBSERVATION),
     parity=ExportParity(inputs=1, max_abs_difference_rad=0.0),
 )
+PLACES = delta_action_spec(ROBOT).model_copy(update={"kind": "joint_position"})
 LOW = np.array([joint.position_min_rad for joint in ROBOT.joints])
 HIGH = np.array([joint.position_max_rad for joint in ROBOT.joints])
 # What may follow what, and whether only an operator's call may do it.
@@ -69,6 +72,8 @@ class WildPolicy:
 class ControllerMachine(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
+        self.silent_ns = 0
+        self.candidates: list[Pilot] = []
         self.host_ns, self.now = 10**9, 100 * 10**9
         self.policy = WildPolicy()
         self.controller = Controller(ROBOT, host_ns=lambda: self.host_ns)
@@ -82,8 +87,14 @@ class ControllerMachine(RuleBasedStateMachine):
     def push(self, stamp: int, position: np.ndarray) -> None:
         zeros = np.zeros(6)
         quaternion = np.array([0.0, 0.0, 0.0, 1.0])
-        self.controller.push(PoseSample(stamp, "gripper", "base_link", np.zeros(3), quaternion), self.now)
-        if self.controller.push(JointSample(stamp, ROBOT.joint_names, position, zeros, zeros), self.now):
+        pose = PoseSample(stamp, "gripper", "base_link", np.zeros(3), quaternion)
+        joints = JointSample(stamp, ROBOT.joint_names, position, zeros, zeros)
+        for pilot in self.candidates:
+            pilot.push(pose, self.now, None, may_restart=False)
+            pilot.push(joints, self.now, None, may_restart=False)
+        self.controller.push(pose, self.now)
+        if self.controller.push(joints, self.now):
+            self.silent_ns = 0
             if self.controller.state is not State.DISARMED:
                 assert stamp >= self.newest_joint, "an older stamp replaced a newer one"
             self.newest_joint = stamp
@@ -139,11 +150,36 @@ class ControllerMachine(RuleBasedStateMachine):
         self.push(self.now, self.position)
         self.tick()
 
-    @rule(milliseconds=st.integers(1, 400))
+    @rule(milliseconds=st.integers(1, 1500))
     def silence(self, milliseconds: int) -> None:
         self.now += milliseconds * 1_000_000
         self.host_ns += milliseconds * 1_000_000
+        self.silent_ns += milliseconds * 1_000_000
+        holding = self.controller.state is State.HOLD
         self.tick()
+        if holding and self.silent_ns > 1_000_000_000:
+            assert self.controller.state is State.FAULT, "commanded a robot that does not answer"
+
+    @rule(
+        output=st.sampled_from([0.02, -0.3, np.nan]), relative=st.booleans(), probation_ms=st.sampled_from([0, 60, 500])
+    )
+    def swap(self, output: float, relative: bool, probation_ms: int) -> None:
+        self.call = "swap"
+        policy = WildPolicy()
+        policy.output = np.full(6, output)
+        action = delta_action_spec(ROBOT) if relative else PLACES
+        manifest = MANIFEST.model_copy(update={"version": MANIFEST.version + 1, "action": action})
+        pilot = Pilot(manifest, policy, ROBOT, ControllerConfig(), LoopTiming(), lambda: self.host_ns)
+        self.candidates.append(pilot)
+        self.push(self.now, self.position)
+        before = self.controller.state
+        try:
+            self.controller.swap(pilot, self.now, probation_ms)
+            self.newest_joint = pilot.streams.joint_stamp_ns
+        except ControllerError:
+            self.call = None
+        assert self.controller.state is before, "a swap changed the state"
+        self.candidates.clear()
 
     @rule(age_ms=st.integers(1, 3000))
     def old_sample(self, age_ms: int) -> None:
@@ -208,10 +244,13 @@ class ControllerMachine(RuleBasedStateMachine):
         assert len(transitions) < 256 or self.checked
         new = transitions[self.checked :] if len(transitions) < 256 else []
         for transition in new:
+            assert transition.reason
+            if transition.before is transition.after is not State.UNCONFIGURED:
+                assert transition.reason.startswith("swapped to") == (self.call == "swap"), transition
+                continue
             cause = ALLOWED[transition.before, transition.after]
             if transition.after in {State.ACTIVE, State.DISARMED}:
                 assert cause == self.call, f"{transition} during {self.call}"
-            assert transition.reason
         self.checked = len(transitions)
         for one, two in itertools.pairwise(transitions):
             assert one.after is two.before

@@ -1,0 +1,142 @@
+"""Pilot: one policy with all that belongs to it. Samples go in, a target comes out; it commands nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sealegs_contract.action import ActionDecoder
+from sealegs_contract.errors import ControllerError
+from sealegs_contract.observation import Observation
+from sealegs_contract.robot import RobotProfile
+from sealegs_contract.sample import Sample
+from sealegs_deploy.bundle import VerifiedBundle
+from sealegs_deploy.manifest import Manifest, check_fits
+from sealegs_deploy.player import Policy, PolicyPlayer
+from sealegs_deploy.providers import ProviderChoice
+from sealegs_deploy.runtime import PolicyRuntime
+from sealegs_deploy.states import ControllerConfig
+from sealegs_deploy.streams import Streams
+from sealegs_deploy.timing import NS_PER_MS, LoopTiming
+
+if TYPE_CHECKING:
+    from sealegs_deploy.support import Support
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Where the policy would go: `target` (J,) rad, before any guard. `alarm` is empty unless one must hold instead."""
+
+    target: FloatArray
+    elapsed_ns: int
+    alarm: str = ""
+
+
+class Pilot:
+    """A policy, its streams, its decoder, what it remembers, and the support of its training data.
+
+    Raises BundleError where the manifest does not fit the LOCAL profile `robot`, ControllerError where the command
+    horizon of `config` is shorter than the period. `host_ns` is the steady clock of this host.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        policy: Policy,
+        robot: RobotProfile,
+        config: ControllerConfig,
+        timing: LoopTiming,
+        host_ns: Callable[[], int],
+        support: Support | None = None,
+    ) -> None:
+        check_fits(manifest, robot)
+        contract = manifest.timing
+        horizon_ms = config.command_horizon_ms or contract.command_horizon_ms
+        if horizon_ms < contract.period_ms:
+            raise ControllerError(
+                f"command horizon {horizon_ms:g} ms is shorter than the period {contract.period_ms:g} ms"
+            )
+        self.manifest, self.policy, self.support = manifest, policy, support
+        self.horizon_ns = round(horizon_ms * NS_PER_MS)
+        self.timeout_ns = round(contract.observation_timeout_ms * NS_PER_MS)
+        self.streams = Streams(manifest.observation, host_ns, config.silence_timeout_ms)
+        self._joint_names = robot.joint_names
+        self._decoder = ActionDecoder(manifest.action)
+        budget_ns = round(contract.inference_budget_ms * NS_PER_MS)
+        self._player = PolicyPlayer(policy, manifest.temporal, robot.control_period_ns, budget_ns, timing, host_ns)
+
+    @property
+    def name(self) -> str:
+        """`NAME version V`, for people."""
+        return f"{self.manifest.name} version {self.manifest.version}"
+
+    @property
+    def relative(self) -> bool:
+        """Whether its actions are relative to the last command."""
+        return self.manifest.action.kind == "joint_delta"
+
+    @property
+    def timing(self) -> LoopTiming:
+        """Where its inference times go."""
+        return self._player.timing
+
+    @timing.setter
+    def timing(self, timing: LoopTiming) -> None:
+        self._player.timing = timing
+
+    def push(self, sample: Sample, now_ns: int | None, received_ns: int | None, may_restart: bool) -> bool:
+        """Take a sample; see Streams.push."""
+        return self.streams.push(sample, now_ns, received_ns, may_restart)
+
+    def measured(self) -> FloatArray:
+        """Newest measured position (J,) rad."""
+        return self.streams.joint_position(self._joint_names)
+
+    def remember(self, observation: Observation) -> None:
+        """See this period's observation without acting on it."""
+        self._player.see(observation)
+
+    def propose(self, observation: Observation, stamp_ns: int, commanded: FloatArray) -> Proposal:
+        """The policy's target for the period that begins at `stamp_ns`, from the last command (J,) rad.
+
+        Call it once a period. Outside the support of its training data it moves more slowly, then it alarms.
+        Raises ActionError as the policy does, SpecError on an output of the wrong shape.
+        """
+        output, elapsed_ns = self._player.output(observation, stamp_ns)
+        target = self._decoder.decode(output, commanded, self.measured())
+        if self.support is None:
+            return Proposal(target, elapsed_ns)
+        verdict = self.support.check(self._player.seen)
+        slowed = commanded + verdict.speed * (target - commanded)
+        return Proposal(slowed, elapsed_ns, f"support: {verdict.alarm}" if verdict.alarm else "")
+
+    def forget(self) -> None:
+        """Begin anew: nothing remembered, no chunk under way."""
+        self._player.forget()
+        if self.support is not None:
+            self.support.forget()
+
+
+def pilot_of(
+    bundle: VerifiedBundle,
+    robot: RobotProfile,
+    config: ControllerConfig,
+    timing: LoopTiming,
+    host_ns: Callable[[], int],
+    provider: str = "cpu",
+    strict_provider: bool = False,
+) -> tuple[Pilot, ProviderChoice]:
+    """The pilot of a verified bundle that was made for `robot`; which execution provider runs it, and why.
+
+    Raises BundleError when it does not fit, and under `strict_provider` when `provider` does not start.
+    """
+    check_fits(bundle.manifest, robot)
+    runtime = PolicyRuntime(bundle, provider, strict_provider)
+    pilot = Pilot(bundle.manifest, runtime, robot, config, timing, host_ns)
+    return pilot, runtime.choice
