@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sealegs.faults import guard_oracle
+from sealegs.faults.guard import oracle as guard_oracle
 from sealegs_contract.errors import SpecError
 from sealegs_contract.guard import Guard, JointLimits
 from sealegs_contract.robot import load_robot

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sealegs.faults import guard_oracle
-from sealegs.faults.guard_fuzz import fuzz
+from sealegs.faults.guard import oracle as guard_oracle
+from sealegs.faults.guard.fuzz import fuzz
 from sealegs_contract import guard_joint
 from sealegs_contract.braking import brake, peak, rest_distance
 from sealegs_contract.guard import Guard, JointLimits

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sealegs.faults import bundle_bombs, bundle_files, bundle_graphs, exports
 from sealegs.faults.frame import Fault, Outcome, Trials
-from sealegs.faults.signed import Signer, expected_action, first_action, policy_files
+from sealegs.faults.hostile.signed import Signer, expected_action, first_action, policy_files
+from sealegs.faults.rows import bundle_bombs, bundle_files, bundle_graphs, exports
 from sealegs_deploy import graph, runtime, signing
 from sealegs_deploy.bundle import VerifiedBundle
 from sealegs_deploy.manifest import POLICY_NAME
@@ -61,7 +61,7 @@ def test_flips_that_nobody_looks_for_are_counted(tmp_path: Path, monkeypatch: py
 def test_graphs_that_nobody_checks_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Without the checks onnxruntime runs, for example, its own operators and whatever a hard link leads to."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(graph, "_check_data", lambda model: None)
+    monkeypatch.setattr(graph, "_check_data", lambda *_: None)
     _, outcome = run(23, tmp_path, FAULTS[23].trials)
     assert any("hard link" in note for note in outcome.notes)
     monkeypatch.undo()

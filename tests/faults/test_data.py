@@ -10,9 +10,10 @@ import pytest
 
 pytest.importorskip("rclpy", reason="the bags are made with the extra `ros`")
 
-from sealegs.faults import data, hostile
-from sealegs.faults.children import answer
 from sealegs.faults.frame import Trials
+from sealegs.faults.hostile import payloads as hostile
+from sealegs.faults.rows import data
+from sealegs.faults.tools.children import answer
 
 
 def trials(folder: Path, count: int) -> Trials:

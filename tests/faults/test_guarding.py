@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("mujoco", reason="the simulated robot needs the extra `sim`")
 pytest.importorskip("rclpy", reason="the robot loop needs the extra `ros`")
 
-from sealegs.faults import guarding
 from sealegs.faults.frame import Outcome, Trials
+from sealegs.faults.rows import guarding
 from sealegs_contract import guard, guard_joint
 from sealegs_contract.action import ActionDecoder
 

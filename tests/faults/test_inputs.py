@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("mujoco", reason="the simulated robot needs the extra `sim`")
 pytest.importorskip("rclpy", reason="the robot loop needs the extra `ros`")
 
-from sealegs.faults import inputs
 from sealegs.faults.frame import Outcome, Trials
+from sealegs.faults.rows import inputs
 from sealegs_contract import guard, observation
 from sealegs_deploy import controller
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sealegs.faults import labelling
-from sealegs.faults.chat_server import ChatServer, serving
 from sealegs.faults.frame import Trials
+from sealegs.faults.rows import labelling
+from sealegs.faults.tools.chat_server import ChatServer, serving
 from sealegs_learning.judge import client, prompts
 
 

@@ -11,11 +11,11 @@ import pytest
 pytest.importorskip("rclpy", reason="starts real nodes")
 pytest.importorskip("mujoco", reason="starts the simulated robot")
 
-from sealegs.faults import network
 from sealegs.faults.frame import Trials
-from sealegs.faults.hosts import Host, two_hosts
-from sealegs.faults.network import Place, meet
-from sealegs.faults.nodes import domain_of_this_process
+from sealegs.faults.live.hosts import Host, two_hosts
+from sealegs.faults.live.nodes import domain_of_this_process
+from sealegs.faults.rows import network
+from sealegs.faults.rows.network import Place, meet
 from sealegs_contract.errors import MachineError
 
 HOME = domain_of_this_process()

@@ -14,8 +14,9 @@ from mcap.exceptions import EndOfFile, McapError
 from mcap.records import Message
 from mcap.stream_reader import StreamReader
 
-from sealegs.faults import recording, stream
 from sealegs.faults.frame import Trials
+from sealegs.faults.rows import recording
+from sealegs.faults.tools import stream
 from sealegs_learning.data.bag import Bag
 from sealegs_learning.data.mcap_file import McapFile
 

@@ -9,8 +9,8 @@ import pytest
 pytest.importorskip("mujoco", reason="diverges in the simulator")
 pytest.importorskip("rclpy", reason="writes bags")
 
-from sealegs.faults import simulation
 from sealegs.faults.frame import Outcome, Trials
+from sealegs.faults.rows import simulation
 
 
 def outcome(count: int, folder: Path) -> Outcome:

@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("rclpy", reason="the fault rows need the extra `ros`")
 pytest.importorskip("mujoco", reason="the simulated robot needs the extra `sim`")
 
-from sealegs.faults import relays, streams
 from sealegs.faults.frame import Outcome, Trials
+from sealegs.faults.rows import relays, streams
 from sealegs_contract.robot import load_robot
 from sealegs_contract.sample import CommandSample
 

@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("rclpy", reason="the logs are made with the extra `ros`")
 
-from sealegs.faults import training
 from sealegs.faults.frame import Trials
+from sealegs.faults.rows import training
 
 
 def test_a_run_that_ends_with_other_weights_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

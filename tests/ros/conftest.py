@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="the ROS tests need the extra `ros`")
 
-from sealegs.faults.nodes import Client, NodeProcess, domain_of_this_process
+from sealegs.faults.live.nodes import Client, NodeProcess, domain_of_this_process
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -20,6 +20,7 @@ MODULES = (
     "bundle_bombs",
     "bundle_files",
     "bundle_graphs",
+    "checkpoints",
     "data",
     "exports",
     "guarding",
@@ -33,14 +34,14 @@ MODULES = (
     "streams",
     "training",
 )
-"""Where the rows are: modules of `sealegs.faults`, each with its FAULTS."""
+"""Where the rows are: modules of `sealegs.faults.rows`, each with its FAULTS."""
 COLUMNS = ("#", "fault", "required", "trials", "failures", "rate below", "figure", "p50", "p99", "max")
 
 
 @cache
 def faults() -> dict[int, Fault]:
     """All rows by number, in order."""
-    found = [fault for name in MODULES for fault in importlib.import_module(f"sealegs.faults.{name}").FAULTS]
+    found = [fault for name in MODULES for fault in importlib.import_module(f"sealegs.faults.rows.{name}").FAULTS]
     return {fault.row: fault for fault in sorted(found, key=lambda fault: fault.row)}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sealegs.faults.chat_server import ChatServer, serving
+from sealegs.faults.tools.chat_server import ChatServer, serving
 from sealegs_learning.judge.base import Frame
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sealegs.faults.hostile import Payload, varint
-from sealegs.faults.signed import Signer, policy_files, policy_graph
+from sealegs.faults.hostile.payloads import Payload, varint
+from sealegs.faults.hostile.signed import Signer, policy_files, policy_graph
 from sealegs_deploy.bundle import MAXIMUM_FILE_BYTES, MAXIMUM_TOTAL_BYTES, zip_bytes
 from sealegs_deploy.manifest import POLICY_NAME
 from sealegs_deploy.signing import SIGNATURE_NAME, sign

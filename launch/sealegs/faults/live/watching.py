@@ -15,11 +15,11 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
-from std_msgs.msg import String
+from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from sealegs.faults.nodes import Client
+from sealegs.faults.live.nodes import Client
 from sealegs_contract import topics
 from sealegs_contract.errors import MachineError
 from sealegs_contract.robot import RobotProfile
@@ -31,14 +31,18 @@ ARMING_S = 15.0
 ATTEMPTS = 8
 MOVING_S = 10.0
 UNDERWAY_S = 0.3
+QUIET_S = 0.7
+"""For so long nobody has commanded when the robot node's fault is reset."""
 
 
 class Operator:
-    """Watches one policy node and calls its services."""
+    """Watches one policy node and its robot node, and calls their services."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
         self.statuses = client.collect(String, "policy_node/status", qos.LATCHED)
+        self._e_stop: Any = None
+        self.robot_statuses = client.collect(String, topics.ROBOT_STATUS, qos.LATCHED)
         self.commands = client.collect(JointTrajectory, topics.JOINT_TRAJECTORY, qos.COMMAND)
         self.diagnostics = client.collect(DiagnosticArray, topics.DIAGNOSTICS, qos.STREAM)
 
@@ -47,6 +51,11 @@ class Operator:
         """The policy node's newest state; empty before its first word."""
         return json.loads(self.statuses[-1].data)["state"] if self.statuses else ""
 
+    @property
+    def robot_state(self) -> str:
+        """The robot node's newest state; empty before its first word."""
+        return json.loads(self.robot_statuses[-1].data)["state"] if self.robot_statuses else ""
+
     def wait_for(self, state: str, timeout_s: float = 15.0) -> dict[str, Any]:
         """The status in which the policy node says that it is in `state`."""
         if not self.client.within(timeout_s, lambda: self.state == state):
@@ -54,13 +63,33 @@ class Operator:
         status: dict[str, Any] = json.loads(self.statuses[-1].data)
         return status
 
-    def call(self, name: str) -> Any:
-        """Call a service of the policy node."""
-        return self.client.call(Trigger, f"policy_node/{name}")
+    def call(self, name: str, node: str = "policy_node") -> Any:
+        """Call a service of a node."""
+        return self.client.call(Trigger, f"{node}/{name}")
 
-    def e_stop(self, pressed: bool) -> Any:
-        """Press or release the emergency stop."""
-        return self.client.call(SetBool, "policy_node/e_stop", SetBool.Request(data=pressed))
+    def e_stop(self, pressed: bool, node: str = "policy_node") -> Any:
+        """Press or release the emergency stop of a node."""
+        return self.client.call(SetBool, f"{node}/e_stop", SetBool.Request(data=pressed))
+
+    def publish_e_stop(self, pressed: bool) -> None:
+        """Press or release the emergency stop of whoever listens to its topic."""
+        if self._e_stop is None:
+            self._e_stop = self.client.node.create_publisher(Bool, topics.E_STOP, qos.E_STOP)
+            self.client.spin_until(self._e_stop.get_subscription_count, what="listeners to the emergency stop")
+        self._e_stop.publish(Bool(data=pressed))
+
+    def stand_down(self) -> None:
+        """The policy node disarmed and the robot node without a fault, from whatever states they are in."""
+        if self.state in {"active", "hold"}:
+            self.call("disarm")
+        elif self.state == "fault":
+            self.call("reset_fault")
+        self.wait_for("disarmed")
+        if self.robot_state == "FAULT":
+            self.client.spin_for(QUIET_S)
+            if not (response := self.call("reset_fault", "robot_node")).success:
+                raise MachineError(f"the robot node's fault cannot be reset: {response.message}")
+            self.client.spin_until(lambda: self.robot_state != "FAULT", what="the robot node without a fault")
 
     def arm(self) -> None:
         """Streams may still be on their way to the node: try until it has them."""
@@ -73,11 +102,7 @@ class Operator:
     def arm_anew(self) -> None:
         """Arm, from whatever state the policy node is in; it may still be starting."""
         self.client.spin_until(lambda: self.state, ARMING_S, "the policy node's status")
-        if self.state in {"active", "hold"}:
-            self.call("disarm")
-        elif self.state == "fault":
-            self.call("reset_fault")
-        self.wait_for("disarmed")
+        self.stand_down()
         self.arm()
 
     def set_off(self, moving: Callable[[], bool]) -> None:
@@ -105,7 +130,7 @@ class Watch:
     def __init__(self, client: Client) -> None:
         self.client = client
         self.robot: list[tuple[float, str]] = []
-        """The robot node's state, HOLD or ACTIVE, at each of its diagnostics."""
+        """The robot node's state, HOLD, ACTIVE or FAULT, at its diagnostics: once a second, and at each change."""
         self.policy: list[tuple[float, str]] = []
         """The policy node's state at each change."""
         self.joints: list[tuple[float, JointSample]] = []
@@ -115,9 +140,9 @@ class Watch:
         client.listen(JointState, topics.JOINT_STATES, qos.STREAM, self._on_joints)
         client.listen(JointTrajectory, topics.JOINT_TRAJECTORY, qos.COMMAND, self._on_command)
 
-    def robot_is(self, state: str, since: float, timeout_s: float) -> float | None:
-        """When the robot node first said `state` after `since`; None where it did not within `timeout_s`."""
-        return self._when(self.robot, (state,), since, timeout_s)
+    def robot_is(self, state: str | tuple[str, ...], since: float, timeout_s: float) -> float | None:
+        """When the robot node first said so after `since`; None where it did not within `timeout_s`."""
+        return self._when(self.robot, (state,) if isinstance(state, str) else state, since, timeout_s)
 
     def policy_is(self, states: tuple[str, ...], since: float, timeout_s: float) -> float | None:
         """When the policy node first said one of `states` after `since`; None where it did not."""

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from sealegs.faults import hostile, stream
-from sealegs.faults.children import answer, child, context
 from sealegs.faults.frame import Fault, Outcome, Trials
+from sealegs.faults.hostile import payloads as hostile
+from sealegs.faults.tools import stream
+from sealegs.faults.tools.children import answer, child, context
 from sealegs_contract.errors import MachineError
 
 TASK = "reach"

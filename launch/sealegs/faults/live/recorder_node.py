@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sealegs.faults.nodes import Client, NodeProcess, Nodes, isolated
+from sealegs.faults.live.nodes import Client, NodeProcess, Nodes, isolated
 
 RECORDED_S = 0.6
 ALARM_S = 5.0

@@ -14,13 +14,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sealegs.faults import guard_oracle
-from sealegs.faults.bundles import ROBOT_NAME, circling_bundle, configuration, mirroring_bundle
 from sealegs.faults.counting import Seen, outcome
 from sealegs.faults.frame import Fault, Outcome, Trials
-from sealegs.faults.guard_fuzz import RELATIVE_TOLERANCE, fuzz
-from sealegs.faults.inputs import Hand
-from sealegs.faults.nodes import isolated
+from sealegs.faults.guard import oracle as guard_oracle
+from sealegs.faults.guard.fuzz import RELATIVE_TOLERANCE, fuzz
+from sealegs.faults.live.bundles import ROBOT_NAME, circling_bundle, configuration, mirroring_bundle
+from sealegs.faults.live.nodes import isolated
+from sealegs.faults.rows.inputs import Hand
 from sealegs_contract.action import ActionDecoder
 from sealegs_contract.errors import ActionError, BackendError, SealegsError, SpecError
 from sealegs_contract.guard import Guard, JointLimits

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sealegs.faults.bundles import ROBOT_NAME, TASK_NAME, circling_bundle, configuration
 from sealegs.faults.counting import Seen
 from sealegs.faults.frame import Trials
-from sealegs.faults.nodes import Client, NodeProcess, Nodes, isolated
-from sealegs.faults.watching import Operator, Watch
+from sealegs.faults.live.bundles import ROBOT_NAME, TASK_NAME, circling_bundle, configuration
+from sealegs.faults.live.nodes import Client, NodeProcess, Nodes, isolated
+from sealegs.faults.live.watching import Operator, Watch
 
 MOVING_RAD_S = 0.3
 

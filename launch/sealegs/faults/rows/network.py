@@ -15,8 +15,8 @@ from pathlib import Path
 
 from sealegs.faults.counting import Seen, outcome
 from sealegs.faults.frame import Fault, Outcome, Trials
-from sealegs.faults.hosts import Host, two_hosts
-from sealegs.faults.nodes import domain_of_this_process
+from sealegs.faults.live.hosts import Host, two_hosts
+from sealegs.faults.live.nodes import domain_of_this_process
 from sealegs.launching.files import own_share
 from sealegs_contract.errors import MachineError
 
@@ -75,7 +75,7 @@ def meet(robot: Place, rogue: Place, folder: Path, seconds: float) -> Heard:
     parameters = ["-p", "task:=reach", "-p", "images:=false", "-p", f"timing_path:={counts}"]
     with _running(robot, folder / "robot.log", "-m", "sealegs_ros.robot_node", "--ros-args", *parameters) as node:
         _wait_for(folder / "robot.log", "ready: task", node)
-        words = rogue.command("-m", "sealegs.faults.rogue", str(seconds))
+        words = rogue.command("-m", "sealegs.faults.live.rogue", str(seconds))
         done = subprocess.run(words, env=rogue.environment, capture_output=True, text=True, timeout=START_S)
         if done.returncode:
             raise MachineError(f"the stranger did not run: {done.stderr.strip()[-500:]}")
@@ -196,7 +196,7 @@ FAULTS: tuple[Fault, ...] = (
         unverified="the pip-installed middleware has no DDS security; in its place the keystore of `sealegs security "
         "init` is checked: certificates, signatures, and permissions equal to what the real nodes open; without "
         "ROS, a Fast DDS with security refused a rogue once, by hand (docs/concepts/network-security.md); without "
-        "security a rogue is heard (baseline of 38), and beside a policy it is contested (17)",
+        "security a rogue is heard (baseline of 38), and beside a policy it is a FAULT (17)",
     ),
     Fault(
         38,

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sealegs.faults.bundles import OBJECTS, ROBOT_NAME, circling_bundle, configuration
 from sealegs.faults.counting import Seen, outcome
 from sealegs.faults.frame import Fault, Outcome, Trials
+from sealegs.faults.live.bundles import OBJECTS, ROBOT_NAME, circling_bundle, configuration
 from sealegs_contract import topics
 from sealegs_contract.robot import load_robot
 
 if TYPE_CHECKING:
-    from sealegs.faults.rig import MovingRobot
-    from sealegs.faults.watching import FakeRobot, Operator, Watch
+    from sealegs.faults.live.rig import MovingRobot
+    from sealegs.faults.live.watching import FakeRobot, Operator, Watch
 
 REACTION_S = 3.0
 MOVING_COMMANDS = 10
@@ -75,8 +75,8 @@ def faked_robot(trials: Trials) -> Iterator[FakedRobot]:
     """A policy node, and a robot that follows its commands; all end with it."""
     from trajectory_msgs.msg import JointTrajectory
 
-    from sealegs.faults.nodes import Client, Nodes, isolated
-    from sealegs.faults.watching import FakeRobot, Operator, Watch
+    from sealegs.faults.live.nodes import Client, Nodes, isolated
+    from sealegs.faults.live.watching import FakeRobot, Operator, Watch
     from sealegs_ros import qos
 
     with isolated(configuration()):
@@ -148,7 +148,7 @@ def jump_clock(trials: Trials) -> Outcome:
 
 def late_inference(trials: Trials) -> Outcome:
     """Row 10: one inference takes five periods, in the real policy node, with the real robot node after it."""
-    from sealegs.faults.rig import on_one_graph
+    from sealegs.faults.live.rig import on_one_graph
 
     late_s = LATE_PERIODS / load_robot(ROBOT_NAME).control_rate_hz
     seen = on_one_graph(trials, lambda rig, _: _late(rig), SLOW_POLICY.format(seconds=late_s))
@@ -185,7 +185,7 @@ def _expired(rig: MovingRobot, since: float) -> int:
 
 def hog_processor(trials: Trials) -> Outcome:
     """Row 11: two busy processes a core. A gap between commands as long as their horizon must have been a HOLD."""
-    from sealegs.faults.rig import on_one_graph
+    from sealegs.faults.live.rig import on_one_graph
 
     seen = on_one_graph(trials, lambda rig, _: _hogged(rig))
     note = f"{2 * (os.cpu_count() or 1)} busy processes on {os.cpu_count()} cores, {HOGGED_S:g} s a trial"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sealegs.faults.counting import Seen, outcome
 from sealegs.faults.frame import Fault, Outcome, Trials
-from sealegs.faults.signed import MOVED, OBSERVED, ROBOT, Signer, accepted
+from sealegs.faults.hostile.signed import MOVED, OBSERVED, ROBOT, Signer, accepted
 
 if TYPE_CHECKING:
     import torch

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sealegs.faults.bundles import OBJECTS, ROBOT_NAME, TASK_NAME, configuration, mirroring_bundle
 from sealegs.faults.counting import Seen, outcome
 from sealegs.faults.frame import Fault, Outcome, Trials
-from sealegs.faults.nodes import isolated
+from sealegs.faults.live.bundles import OBJECTS, ROBOT_NAME, TASK_NAME, configuration, mirroring_bundle
+from sealegs.faults.live.nodes import isolated
 from sealegs_contract.errors import BundleError
 from sealegs_contract.robot import RobotProfile, load_robot
 from sealegs_contract.sample import CommandSample, JointSample, PoseSample

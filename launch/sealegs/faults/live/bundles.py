@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sealegs_contract.robot import RobotProfile, load_robot
-from sealegs_contract.spec import ActionSpec
+from sealegs_contract.spec import ActionSpec, ObservationSpec
 from sealegs_sim.tasks import get_task
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def configuration() -> Path:
 def circling_bundle() -> Path:
     """A policy that never rests: see `circling`. Made once, within `isolated(configuration())`, as the other one."""
     robot = load_robot(ROBOT_NAME)
-    return _export("circling", partial(circling, robot=robot), get_task(TASK_NAME).action_spec(robot))
+    return signed_bundle("circling", partial(circling, robot=robot), get_task(TASK_NAME).action_spec(robot))
 
 
 @cache
@@ -49,10 +49,10 @@ def mirroring_bundle() -> Path:
     action = ActionSpec(
         kind="joint_position", joints=robot.joint_names, scale_rad=(scale,) * count, offset_rad=(0.0,) * count
     )
-    return _export("mirroring", lambda seen: (seen[:, :count] / scale).clamp(-1.0, 1.0), action)
+    return signed_bundle("mirroring", lambda seen: (seen[:, :count] / scale).clamp(-1.0, 1.0), action)
 
 
-def circling(seen: torch.Tensor, robot: RobotProfile) -> torch.Tensor:
+def circling(seen: torch.Tensor, robot: RobotProfile, turn_rad_s: float = TURN_RAD_S) -> torch.Tensor:
     """Two joints go round the circle x^2 + y^2 = r^2 of their positions (a Hopf oscillator), the others rest.
 
     dx = 2 (1 - (x^2 + y^2) / r^2) x - w y,   dy = 2 (1 - (x^2 + y^2) / r^2) y + w x,   from the centre towards +x.
@@ -64,15 +64,22 @@ def circling(seen: torch.Tensor, robot: RobotProfile) -> torch.Tensor:
     growth = 2.0 * (1.0 - (x * x + y * y) / RADIUS_RAD**2)
     # Full scale is 0.6 of the velocity limit: see delta_action_spec.
     fastest = 0.6 * robot.joints[first].velocity_max_rad_s
-    dx = growth * x - TURN_RAD_S * y + 0.1
-    dy = growth * y + TURN_RAD_S * x
+    dx = growth * x - turn_rad_s * y + 0.1
+    dy = growth * y + turn_rad_s * x
     still = torch.zeros_like(x)
     moved = {first: torch.tanh(dx / fastest), second: torch.tanh(dy / fastest)}
     return torch.stack([moved.get(joint, still) for joint in range(len(robot.joints))], dim=1)
 
 
-def _export(name: str, policy: Callable[[torch.Tensor], torch.Tensor], action: ActionSpec) -> Path:
-    """Sign it with the own key of this configuration: the nodes started there trust it."""
+def signed_bundle(
+    name: str,
+    policy: Callable[[torch.Tensor], torch.Tensor],
+    action: ActionSpec,
+    observed: ObservationSpec | None = None,
+) -> Path:
+    """Sign it with the own key of this configuration: the nodes started there trust it. It observes its task's objects
+    unless `observed` says otherwise.
+    """
     import torch
 
     from sealegs_deploy.export import ExportRequest, export_bundle
@@ -83,7 +90,7 @@ def _export(name: str, policy: Callable[[torch.Tensor], torch.Tensor], action: A
             return policy(observation)
 
     robot = load_robot(ROBOT_NAME)
-    observed = get_task(TASK_NAME).observation_spec(robot)
+    observed = observed or get_task(TASK_NAME).observation_spec(robot)
     request = ExportRequest(name=name, robot=robot, observation=observed, action=action)
     out = Path(_workshop().name) / name
     export_bundle(Module(), request, out, own_key())

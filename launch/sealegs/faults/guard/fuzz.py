@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sealegs.faults import guard_oracle
-from sealegs.faults.guard_oracle import Limits
+from sealegs.faults.guard import oracle as guard_oracle
+from sealegs.faults.guard.oracle import Limits
 from sealegs_contract.braking import joint_of
 from sealegs_contract.guard import Guard, JointLimits
 from sealegs_contract.guard_joint import change_range, safe_change

@@ -1,4 +1,4 @@
-"""`python -m sealegs.faults.rogue SECONDS`: a stranger on the network that commands the robot and listens to it.
+"""`python -m sealegs.faults.live.rogue SECONDS`: a stranger on the network that commands the robot and listens to it.
 
 Prints as JSON how many joint states it heard, and how long the first took. It leaves a second after that one.
 """

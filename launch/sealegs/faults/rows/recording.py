@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from sealegs.faults import stream
-from sealegs.faults.children import answer, child, context
 from sealegs.faults.frame import Fault, Outcome, Trials
-from sealegs.faults.recorder_node import fill_disk, fill_up, kill_node
+from sealegs.faults.live.recorder_node import fill_disk, fill_up, kill_node
+from sealegs.faults.tools import stream
+from sealegs.faults.tools.children import answer, child, context
 from sealegs_contract.errors import MachineError
 
 KILL_WITHIN_S = 0.5

@@ -13,8 +13,8 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any
 
 PRELOADED = (
-    "sealegs.faults.stream",
-    "sealegs.faults.bundle_bombs",
+    "sealegs.faults.tools.stream",
+    "sealegs.faults.rows.bundle_bombs",
     "onnx",
     "onnxruntime",
     "sealegs_ros.recording",

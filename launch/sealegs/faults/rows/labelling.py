@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sealegs.faults.children import child
 from sealegs.faults.frame import Fault, Outcome, Trials
+from sealegs.faults.tools.children import child
 
 if TYPE_CHECKING:
-    from sealegs.faults.chat_server import ChatServer
+    from sealegs.faults.tools.chat_server import ChatServer
     from sealegs_learning.judge.base import Pair
 
 TASK = "make it bright"
@@ -65,7 +65,7 @@ def label(base_url: str, ledger_path: str, pairs: int, both_orders: bool = False
 
 def run_bad_server(trials: Trials) -> Outcome:
     """Row 32: a server that fails in every way at once; labelling completes, and leaves it alone when told to."""
-    from sealegs.faults.chat_server import ChatServer, serving
+    from sealegs.faults.tools.chat_server import ChatServer, serving
 
     wrong: list[str] = []
     violations: list[float] = []
@@ -113,7 +113,7 @@ def _rest_violations(chat: ChatServer) -> int:
 
 def run_killed_labeller(trials: Trials) -> Outcome:
     """Row 33: a labeller is killed again and again; what it had stored stays, and only what was in flight is repaid."""
-    from sealegs.faults.chat_server import ChatServer, serving
+    from sealegs.faults.tools.chat_server import ChatServer, serving
 
     wrong: list[str] = []
     repaid: list[float] = []
@@ -214,7 +214,7 @@ STATUSES = frozenset({"ok", "tie", "refusal", "malformed", "disagreement"})
 
 def run_injection(trials: Trials) -> Outcome:
     """Row 34: a frame, a goal or a model's answer that gives orders; a label is of the schema, and never by order."""
-    from sealegs.faults.chat_server import ChatServer, serving
+    from sealegs.faults.tools.chat_server import ChatServer, serving
 
     wrong: list[str] = []
     escapes: list[float] = []

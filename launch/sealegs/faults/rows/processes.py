@@ -9,16 +9,17 @@ from sealegs.faults.counting import Seen, outcome
 from sealegs.faults.frame import Fault, Outcome, Trials
 
 if TYPE_CHECKING:
-    from sealegs.faults.rig import MovingRobot
+    from sealegs.faults.live.rig import MovingRobot
 
 REACTION_S = 3.0
 """How long to wait for a reaction before there is none."""
-REST_S = 0.7
-"""After this long without commands, a robot that brakes is at rest."""
+REST_S = 1.0
+"""After this long without commands, a robot that brakes is at rest, and holds the pose where it is."""
 REST_RAD_S = 0.05
 REST_RAD = 0.02
 WATCHED_S = 1.0
 """For how long nothing may happen by itself."""
+RESTART_S = 30.0
 SILENT_SERVO = (
     "The simulated servo has no device watchdog: unprotected. It keeps its last goal; the figure is the policy node's."
 )
@@ -26,21 +27,21 @@ SILENT_SERVO = (
 
 def kill_policy(trials: Trials) -> Outcome:
     """Row 7."""
-    from sealegs.faults.rig import on_fresh_graphs
+    from sealegs.faults.live.rig import on_fresh_graphs
 
     return outcome(on_fresh_graphs(trials, lambda rig, _: robot_stops(rig, rig.policy.send(signal.SIGKILL))))
 
 
 def stop_policy(trials: Trials) -> Outcome:
     """Row 8."""
-    from sealegs.faults.rig import on_one_graph
+    from sealegs.faults.live.rig import on_one_graph
 
     return outcome(on_one_graph(trials, _stop_and_continue_policy))
 
 
 def silence_robot(trials: Trials) -> Outcome:
     """Row 9: SIGKILL and SIGSTOP in turn."""
-    from sealegs.faults.rig import on_fresh_graphs
+    from sealegs.faults.live.rig import on_fresh_graphs
 
     def trial(rig: MovingRobot, number: int) -> Seen:
         at = rig.robot.send(signal.SIGSTOP if number % 2 else signal.SIGKILL)
@@ -51,21 +52,21 @@ def silence_robot(trials: Trials) -> Outcome:
 
 def second_commander(trials: Trials) -> Outcome:
     """Row 17."""
-    from sealegs.faults.rig import on_one_graph
+    from sealegs.faults.live.rig import on_one_graph
 
     return outcome(on_one_graph(trials, _second_commander))
 
 
 def release_e_stop(trials: Trials) -> Outcome:
     """Row 18."""
-    from sealegs.faults.rig import on_one_graph
+    from sealegs.faults.live.rig import on_one_graph
 
     return outcome(on_one_graph(trials, _press_and_release))
 
 
 def crash_and_restart(trials: Trials) -> Outcome:
     """Row 40: the policy node and the robot node in turn."""
-    from sealegs.faults.rig import on_fresh_graphs
+    from sealegs.faults.live.rig import on_fresh_graphs
 
     def trial(rig: MovingRobot, number: int) -> Seen:
         return _restart_robot(rig) if number % 2 else _restart_policy(rig)
@@ -73,12 +74,12 @@ def crash_and_restart(trials: Trials) -> Outcome:
     return outcome(on_fresh_graphs(trials, trial))
 
 
-def robot_stops(rig: MovingRobot, at: float) -> Seen:
-    """Whether the robot node holds after `at` and comes to rest; ms to hold, and how far it still went."""
+def robot_stops(rig: MovingRobot, at: float, states: tuple[str, ...] = ("HOLD",)) -> Seen:
+    """Whether the robot node says one of `states` after `at` and comes to rest; ms to that, and how far it went."""
     speed = rig.watch.speed
-    held = rig.watch.robot_is("HOLD", at, REACTION_S)
+    held = rig.watch.robot_is(states, at, REACTION_S)
     if held is None:
-        return Seen(f"the robot node did not hold within {REACTION_S:g} s")
+        return Seen(f"the robot node did not say {' or '.join(states)} within {REACTION_S:g} s")
     rig.client.spin_for(REST_S)
     # Half a period earlier: the joint states of the tick that began to hold come just before its diagnostics.
     after = {"travel after the fault, rad": rig.watch.travel(at), "after hold, rad": rig.watch.travel(held - 0.01)}
@@ -97,10 +98,13 @@ def policy_holds(rig: MovingRobot, at: float) -> Seen:
 
 def _stop_and_continue_policy(rig: MovingRobot, _: int) -> Seen:
     seen = robot_stops(rig, rig.policy.send(signal.SIGSTOP))
-    rig.policy.send(signal.SIGCONT)
-    if seen.failure or rig.client.within(REACTION_S, lambda: rig.operator.state in {"hold", "fault"}):
+    at = rig.policy.send(signal.SIGCONT)
+    if seen.failure:
         return seen
-    return Seen("the policy node went on by itself after SIGCONT", seen.value, seen.figures)
+    if not rig.client.within(REACTION_S, lambda: rig.operator.state in {"hold", "fault"}):
+        return Seen("the policy node went on by itself after SIGCONT", seen.value, seen.figures)
+    rig.client.spin_for(REST_S)
+    return Seen("", seen.value, {**seen.figures, "travel after SIGCONT, rad": rig.watch.travel(at)})
 
 
 def _second_commander(rig: MovingRobot, _: int) -> Seen:
@@ -113,30 +117,59 @@ def _second_commander(rig: MovingRobot, _: int) -> Seen:
 
     at = time.monotonic()
     rival = rig.client.node.create_publisher(JointTrajectory, topics.JOINT_TRAJECTORY, qos.COMMAND)
-    seen = robot_stops(rig, at)
-    gone = time.monotonic()
+    seen = robot_stops(rig, at, ("FAULT",))
     rig.client.node.destroy_publisher(rival)
-    if seen.failure or rig.watch.robot_is("ACTIVE", gone, REACTION_S) is None:
-        return seen
-    return Seen("held, but not latched: followed again once the rival had gone", seen.value, seen.figures)
+    return seen if seen.failure else Seen(_unlatched(rig), seen.value, seen.figures)
 
 
-def _press_and_release(rig: MovingRobot, _: int) -> Seen:
-    rig.operator.e_stop(True)
-    rig.operator.wait_for("fault")
-    rig.client.spin_for(REST_S)
+def _unlatched(rig: MovingRobot) -> str:
+    """What is wrong with the robot node's fault, whose cause is gone: it must stay until it is reset, by a call."""
     rig.watch.forget()
-    released = rig.watch.joints[-1][0]
-    rig.operator.e_stop(False)
+    since = rig.watch.joints[-1][0]
     rig.client.spin_for(WATCHED_S)
-    left = rig.operator.state != "fault"
-    rig.operator.call("reset_fault")
-    rig.operator.wait_for("disarmed")
+    commanded = since < rig.watch.commands[-1][0]
+    if commanded and rig.operator.call("reset_fault", "robot_node").success:
+        return "could be reset while commands came"
+    if rig.operator.robot_state != "FAULT" or rig.watch.travel(since) > REST_RAD:
+        return "not latched: left FAULT, or moved, by itself"
+    rig.operator.stand_down()
     rig.client.spin_for(WATCHED_S)
-    moves = _moves(rig, released)
-    if left or rig.operator.state != "disarmed":
+    return "moved after the reset, before anybody armed" if rig.watch.travel(since) > REST_RAD else ""
+
+
+def _press_and_release(rig: MovingRobot, number: int) -> Seen:
+    import time
+
+    at = time.monotonic()
+    _press(rig, number, True)
+    seen = robot_stops(rig, at, ("HOLD", "FAULT"))
+    if seen.failure:
+        return seen
+    rig.watch.forget()
+    released, faulted = rig.watch.joints[-1][0], _faulted(rig)
+    _press(rig, number, False)
+    rig.client.spin_for(WATCHED_S)
+    stayed, moves = faulted and _faulted(rig) == faulted, _moves(rig, released)
+    rig.operator.stand_down()
+    rig.client.spin_for(WATCHED_S)
+    moves = max(moves, _moves(rig, released))
+    if not stayed or _faulted(rig) or rig.operator.state != "disarmed":
         return Seen("left its state by itself after the release", moves)
     return Seen("moved after the release" if moves else "", moves)
+
+
+def _press(rig: MovingRobot, number: int, pressed: bool) -> None:
+    """The emergency stop: the policy node's, the robot node's, and the topic that both hear, in turn."""
+    if number % 3 == 2:
+        rig.operator.publish_e_stop(pressed)
+    else:
+        rig.operator.e_stop(pressed, ("policy_node", "robot_node")[number % 3])
+
+
+def _faulted(rig: MovingRobot) -> list[str]:
+    """Which nodes say that they are in FAULT."""
+    states = {"policy_node": rig.operator.state, "robot_node": rig.operator.robot_state}
+    return [node for node, state in states.items() if state.upper() == "FAULT"]
 
 
 def _moves(rig: MovingRobot, since: float) -> float:
@@ -160,16 +193,23 @@ def _restart_policy(rig: MovingRobot) -> Seen:
 
 
 def _restart_robot(rig: MovingRobot) -> Seen:
-    seen = policy_holds(rig, rig.robot.send(signal.SIGKILL))
+    """Watched until the new node's clock has passed what the dead one's last said: no stamp is too new any more."""
+    at = rig.robot.send(signal.SIGKILL)
+    seen = policy_holds(rig, at)
     if seen.failure:
         return seen
+    # Until all that the dead node still said has come. From here on, what comes is the new node's.
+    rig.client.spin_for(REST_S)
     rig.watch.forget()
-    killed = rig.watch.joints[-1][0]
+    killed, last = rig.watch.joints[-1]
     rig.start_robot()
-    rig.client.spin_until(lambda: rig.watch.joints[-1][0] > killed, what="joint states of the restarted robot node")
+    rig.client.spin_until(lambda: rig.watch.joints[-1][0] > killed, RESTART_S, "joint states of the new robot node")
     began = rig.watch.joints[-1][0]
-    rig.client.spin_for(WATCHED_S)
-    if rig.watch.policy_is(("active",), killed, 0.0) or rig.watch.robot_is("ACTIVE", began, 0.0):
+    passed_ns = last.stamp_ns + round(1e9 * WATCHED_S)
+    rig.client.spin_until(lambda: rig.watch.joints[-1][1].stamp_ns > passed_ns, RESTART_S, "the old time on the clock")
+    if any(state == "active" for _, state in rig.watch.policy):
+        return Seen("the policy node went on by itself", seen.value)
+    if rig.watch.robot_is("ACTIVE", began, 0.0):
         return Seen("the restarted robot node followed commands before anybody armed", seen.value)
     if rig.watch.travel(began) > REST_RAD:
         return Seen("the robot moved before anybody armed", seen.value)
@@ -180,7 +220,7 @@ FAULTS = (
     Fault(7, "kill -9 of the policy node in motion", "stop by itself", 20, 3, kill_policy, "ms to hold", "<= 150"),
     Fault(8, "SIGSTOP of the policy node in motion", "stop by itself", 50, 5, stop_policy, "ms to hold", "<= 150"),
     Fault(9, "kill -9 or SIGSTOP of the robot node", "hold", 16, 4, silence_robot, "ms to the policy node's hold"),
-    Fault(17, "second commander", "latch FAULT", 30, 3, second_commander, "ms to detection"),
+    Fault(17, "second commander", "latch FAULT", 30, 3, second_commander, "ms to FAULT"),
     Fault(18, "e-stop pressed and released", "stay disarmed", 25, 3, release_e_stop, "unintended moves", "== 0"),
     Fault(40, "a required node crashes", "be safe, without re-arming", 14, 4, crash_and_restart, "ms to hold"),
 )

@@ -8,8 +8,8 @@ from pathlib import Path
 from sealegs.bench.frame import Cell, CellContext
 from sealegs.bench.options import BenchOptions
 from sealegs.bench.resume import ARMS, DATA, run_cell
-from sealegs.faults.data import import_, make_bag
 from sealegs.faults.frame import Fault, Outcome, Trials
+from sealegs.faults.rows.data import import_, make_bag
 
 LEARNERS = ("ppo", "iql")
 UNITS, EVERY = 600, 60

@@ -13,9 +13,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from sealegs.faults.bundles import OBJECTS, ROBOT_NAME, TASK_NAME, configuration, mirroring_bundle
 from sealegs.faults.counting import Seen, outcome
 from sealegs.faults.frame import Fault, Outcome, Trials
+from sealegs.faults.live.bundles import OBJECTS, ROBOT_NAME, TASK_NAME, configuration, mirroring_bundle
 from sealegs_contract import topics
 from sealegs_contract.robot import load_robot
 from sealegs_contract.sample import CommandSample, JointSample
@@ -131,8 +131,8 @@ def backward_steps(commands: list[CommandSample]) -> int:
 @contextmanager
 def relayed(trials: Trials, seed: int) -> Iterator[tuple[Any, Any, Relays]]:
     """Operator, watch and relays of a robot node and a policy node that hear each other through the relays alone."""
-    from sealegs.faults.nodes import Client, Nodes
-    from sealegs.faults.watching import Operator, Watch
+    from sealegs.faults.live.nodes import Client, Nodes
+    from sealegs.faults.live.watching import Operator, Watch
 
     streams = (topics.JOINT_STATES, *(topics.object_pose(name) for name in OBJECTS))
     away = [word for name in streams for word in ("-r", f"{name}:={ROBOT}/{name}")]
@@ -147,7 +147,7 @@ def relayed(trials: Trials, seed: int) -> Iterator[tuple[Any, Any, Relays]]:
 
 def lose_and_reorder(trials: Trials) -> Outcome:
     """Row 3. The figure is the policy node's holds per minute, each of which the operator ends."""
-    from sealegs.faults.nodes import isolated
+    from sealegs.faults.live.nodes import isolated
 
     seen = []
     with isolated(configuration()):

@@ -14,8 +14,8 @@ from typing import Any
 
 from sealegs.faults.counting import Seen, outcome
 from sealegs.faults.frame import Fault, Outcome, Trials
-from sealegs.faults.graph_places import PLACES, UNUSED, in_function, in_subgraph, poisoned
-from sealegs.faults.signed import Signer, accepted, policy_files, policy_graph
+from sealegs.faults.hostile.graph_places import PLACES, UNUSED, in_function, in_subgraph, poisoned
+from sealegs.faults.hostile.signed import Signer, accepted, policy_files, policy_graph
 from sealegs_contract.errors import SealegsError
 from sealegs_deploy.manifest import POLICY_NAME
 from sealegs_deploy.providers import open_session

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sealegs.faults.children import child
 from sealegs.faults.counting import Seen, outcome
 from sealegs.faults.frame import Fault, Outcome, Trials
-from sealegs.faults.nodes import isolated
-from sealegs.faults.signed import Signer, accepted, expected_action, first_action, policy_files
+from sealegs.faults.hostile.signed import Signer, accepted, expected_action, first_action, policy_files
+from sealegs.faults.live.nodes import isolated
+from sealegs.faults.tools.children import child
 from sealegs_contract.errors import BundleError
 from sealegs_deploy.bundle import VerifiedBundle, zip_bytes
 from sealegs_deploy.manifest import MANIFEST_NAME, POLICY_NAME

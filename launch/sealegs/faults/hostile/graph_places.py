@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sealegs.faults.signed import MOVED, policy_graph
+from sealegs.faults.hostile.signed import MOVED, policy_graph
 
 Spoil = Callable[[Any], None]
 """Moves a TensorProto's data out of the graph; nothing for the twin."""

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from sealegs.faults import hostile_bundles as hostile
-from sealegs.faults.children import MIB, answer
 from sealegs.faults.counting import Seen, outcome
 from sealegs.faults.frame import Fault, Outcome, Trials
-from sealegs.faults.hostile_bundles import ESCAPE, Make, checkpoint, endless, header, profile, replaced, zip_with
-from sealegs.faults.signed import Signer, accepted
+from sealegs.faults.hostile import bundles as hostile
+from sealegs.faults.hostile.bundles import ESCAPE, Make, checkpoint, endless, header, profile, replaced, zip_with
+from sealegs.faults.hostile.signed import Signer, accepted
+from sealegs.faults.tools.children import MIB, answer
 from sealegs_deploy.bundle import load_bundle
 from sealegs_deploy.manifest import MANIFEST_NAME, POLICY_NAME
 from sealegs_deploy.runtime import PolicyRuntime

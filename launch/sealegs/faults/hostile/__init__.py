@@ -1,0 +1,1 @@
+"""Bundles and files that somebody means harm with."""

@@ -1,0 +1,1 @@
+"""The rows of the catalogue: what injects each fault, and what it counts."""

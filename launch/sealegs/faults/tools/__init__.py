@@ -1,0 +1,1 @@
+"""Child processes, servers and data that experiments use."""
