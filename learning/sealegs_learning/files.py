@@ -31,22 +31,25 @@ def replaced_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replaced_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `path` at the end. In between, the old one waits as PATH.old (see `settled`)."""
+    """A temporary folder that becomes `path` at the end. The one that it replaces stays as PATH.old, the one before it
+    goes: at every moment of a kill there is a whole folder, as `path` or as PATH.old (see `settled`).
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    old = path.with_name(f"{path.name}.old")
+    temporary, dropped = (path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}") for _ in range(2))
+    old = previous_of(path)
     temporary.mkdir()
     try:
         yield temporary
         for file in temporary.iterdir():
             _sync(file)
-        shutil.rmtree(old, ignore_errors=True)
         if path.exists():
+            if old.exists():
+                os.replace(old, dropped)
             os.replace(path, old)
         os.replace(temporary, path)
-        shutil.rmtree(old, ignore_errors=True)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for folder in (temporary, dropped):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def clear_leftovers(folder: Path) -> None:
@@ -68,10 +71,22 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
+def previous_of(path: Path) -> Path:
+    """Where `replaced_folder` leaves what it replaced."""
+    return path.with_name(f"{path.name}.old")
+
+
 def settled(path: Path) -> Path:
     """`path`, or PATH.old where a kill struck between the two renames of `replaced_folder`."""
-    old = path.with_name(f"{path.name}.old")
+    old = previous_of(path)
     return old if old.is_dir() and not path.exists() else path
+
+
+def set_aside(damaged: Path) -> None:
+    """Move a damaged folder to PATH.damaged, or the next write would keep it in the place of the whole PATH.old."""
+    aside = damaged.with_name(f"{damaged.name}.damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    damaged.rename(aside)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -91,6 +91,13 @@ class BatchedEnv(gymnasium.vector.VectorEnv):
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_], dict[str, Any]]:
         """Rewards and terminated flags (N,) and info of (N,) of the step that has just been made."""
 
+    def _sense(self, observation: NDArray[np.floating], active: Rows | None) -> None:
+        """The active rows have new observations, of `observation` (N, D)."""
+
+    def _seen(self, observation: NDArray[np.floating]) -> NDArray[np.floating]:
+        """What of the true observations (N, D) comes to the policies: all, unless the env delays them."""
+        return observation
+
     def reset(self, *, seed: Seeds = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start episodes. `seed`: one per env, or an integer s for s, s+1, ...; None goes on with each env's generator.
 
@@ -105,7 +112,7 @@ class BatchedEnv(gymnasium.vector.VectorEnv):
                 self._rngs[row] = np.random.default_rng(int(one))
         self._restart(rows)
         observation = self._observation()
-        return observation, self._start_info(observation)
+        return self._seen(observation), self._start_info(observation)
 
     def step(self, actions: NDArray[np.floating]) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """One control period of all envs: observations (N, D), rewards, terminated, truncated (N,), info of (N,)."""
@@ -126,6 +133,8 @@ class BatchedEnv(gymnasium.vector.VectorEnv):
             restarted = self._steps == 0
             reward[restarted], terminated[restarted] = 0.0, False
         truncated = self._steps >= self.horizon_steps
+        self._sense(observation, active)
+        observation = self._seen(observation)
         self._ended = terminated | truncated
         if self.autoreset is AutoresetMode.SAME_STEP and self._ended.any():
             observation, info = self._restart_now(observation, info)
@@ -145,6 +154,7 @@ class BatchedEnv(gymnasium.vector.VectorEnv):
         self._restart(np.flatnonzero(ended))
         fresh = self._observation()
         fresh_info = self._start_info(fresh)
+        fresh = self._seen(fresh)
         info = {key: np.where(ended, fresh_info.get(key, value), value) for key, value in info.items()}
         final = {"final_obs": observation, "_final_obs": ended, "final_info": final_info, "_final_info": ended}
         return fresh, info | final

@@ -12,6 +12,7 @@ from sealegs_contract.episode import SuccessMonitor
 from sealegs_contract.errors import SimulationError
 from sealegs_contract.robot import RobotProfile
 from sealegs_sim.control import JointControl
+from sealegs_sim.delays import DelayLine, Delays
 from sealegs_sim.opengl import has_display, require_display
 from sealegs_sim.scene import Scene, build_scene
 from sealegs_sim.simulation import Simulation
@@ -26,6 +27,7 @@ class SealegsEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     The action is scaled, added to the previous guarded target, and guarded by the robot's limits, as on the robot.
     reward = progress of the state after the action; never terminated (a time limit is not a terminal); truncated at the
     task's horizon. info: `progress`, `achieved` now, `success` once achieved for `hold_steps` in a row in this episode.
+    With `delays` the policy sees late and acts late; reward and info stay those of the true state.
     """
 
     # `human` is offered only where a window can be opened, so that env checkers pass on machines without a display.
@@ -37,6 +39,7 @@ class SealegsEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         robot: str | RobotProfile = "so101",
         render_mode: str | None = None,
         camera: str = "front",
+        delays: Delays | None = None,
     ) -> None:
         if render_mode not in (None, *RENDER_MODES):
             raise SimulationError(f"unknown render_mode {render_mode!r}; available: {', '.join(RENDER_MODES)}")
@@ -50,6 +53,9 @@ class SealegsEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.control = JointControl(self.robot, self.scene.action_spec)
         self._spec = self.scene.observation_spec
         self._monitor = SuccessMonitor(self.task.hold_steps)
+        self._line = None
+        if delays is not None:
+            self._line = DelayLine(self.robot, delays, 1, self.task.horizon_steps, self._spec.size)
         self._started = False
         self.render_mode = render_mode
         self.camera = camera
@@ -68,19 +74,36 @@ class SealegsEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._monitor.reset()
         self._started = True
         observation = self.simulation.observation()
-        return observation, self._info(observation)[1]
+        info = self._info(observation)[1]
+        if self._line is not None:
+            start = observation[None], self.simulation.position[None]
+            self._line.restart(np.zeros(1, dtype=np.intp), [self.np_random], *start)
+            observation = self._line.view()[0]
+        return observation, info
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """One control period. Raises ActionError on a bad action, SimulationError if the physics diverges."""
         if not self._started:
             raise SimulationError("step() before reset(): there is no episode yet")
-        self.simulation.step(self.control.targets(action, self.simulation.position))
+        self.simulation.step(self._targets(action))
         observation = self.simulation.observation()
         progress, info = self._info(observation)
         info["success"] = self._monitor.update(info["achieved"])
+        if self._line is not None:
+            steps = np.array([self.simulation.steps])
+            self._line.sense(observation[None], self.simulation.position[None], steps, None)
+            observation = self._line.view()[0]
         if self.render_mode == "human":
             self.render()
         return observation, progress, False, self.simulation.steps >= self.task.horizon_steps, info
+
+    def _targets(self, action: NDArray[np.float32]) -> NDArray[np.float64]:
+        """What the robot follows in this period, (J,) rad."""
+        if self._line is None:
+            return self.control.targets(action, self.simulation.position)
+        targets = self.control.targets(action, self._line.measured()[0])
+        followed = self._line.send(targets[None], np.array([self.simulation.steps]), None)
+        return np.asarray(followed[0])
 
     def _info(self, observation: NDArray[np.float32]) -> tuple[float, dict[str, Any]]:
         fields = self._spec.split(observation)

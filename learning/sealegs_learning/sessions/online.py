@@ -124,18 +124,21 @@ def make_env(config: TrainConfig, start: GaussianActor | None = None) -> Batched
 
     The robot is that of `config`, or of the policy that training starts from: see `simulated_robot`.
     """
+    from sealegs_sim.delays import Delays
     from sealegs_sim.locomotion import LOCOMOTION, LocomotionEnv
     from sealegs_sim.tasks import TASKS
     from sealegs_sim.vector import BatchEnv
 
     c, threads = config.ppo if config.learner == "ppo" else config.finetune, config.ppo.threads
     if config.task in LOCOMOTION:
-        if config.robot:
-            raise LearningError(f"{config.task} is a walker of its own, not a task of robot {config.robot}")
+        if config.robot or config.delays:
+            named = f"robot {config.robot}" if config.robot else "a robot: it has no delays"
+            raise LearningError(f"{config.task} is a walker of its own, not a task of {named}")
         return LocomotionEnv(config.task, c.envs, threads, "same_step")
     if config.task in TASKS:
         robot = simulated_robot(config, start)
-        return BatchEnv(config.task, c.envs, robot, threads, "same_step", c.randomise)
+        delays = None if config.delays is None else Delays.read(config.delays)
+        return BatchEnv(config.task, c.envs, robot, threads, "same_step", c.randomise, delays)
     raise LearningError(f"learning online needs a simulation: give --task; {available([*TASKS, *LOCOMOTION])}")
 
 

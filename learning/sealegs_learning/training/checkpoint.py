@@ -1,12 +1,14 @@
 """Checkpoints: a folder with checkpoint.json (what it is) and weights.safetensors (every tensor of the run).
 
-The JSON holds the SHA-256 of the weights file, so a truncated or mixed-up checkpoint is an error, not a wrong policy.
+The JSON holds the SHA-256 of the weights file and of itself, so a truncated or damaged checkpoint is never a wrong
+policy: whoever loads it gets the one before it, which is kept beside it, and a line that says so.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +23,21 @@ from sealegs_contract.errors import LearningError
 from sealegs_contract.robot import RobotProfile
 from sealegs_contract.spec import ActionSpec, ObservationSpec
 from sealegs_contract.temporal import TemporalSpec
-from sealegs_learning.files import replaced_folder, settled, write_json
+from sealegs_learning.files import previous_of, replaced_folder, write_json
 from sealegs_learning.networks import GaussianActor, Normalizer, Policy
 from sealegs_learning.policies.cloned import ClonedPolicy
 from sealegs_learning.training.card import add_evaluation
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+UNSEALED_VERSION = 1
+"""Checkpoints of earlier releases, whose JSON has no digest of itself."""
 # Of a safetensors file: 100 bytes a tensor, which the library itself allows 100 MB.
 MAXIMUM_HEADER_BYTES = 4 * 1024 * 1024
 JSON_NAME, WEIGHTS_NAME, EVALUATION_NAME = "checkpoint.json", "weights.safetensors", "evaluation.json"
+SEAL = "description_sha256"
 POLICY_PREFIX = "networks.policy."
+_logger = logging.getLogger(__name__)
+_said: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,8 @@ class Checkpoint:
 
     description: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
+    folder: Path
+    """Where it lies."""
 
     @property
     def update(self) -> int:
@@ -71,51 +80,93 @@ def save_checkpoint(
     tensors: Mapping[str, Tensor],
     files: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write or replace the checkpoint at `folder`, atomically, with further `files` (the card) beside it."""
+    """Write or replace the checkpoint at `folder`, atomically, with further `files` (the card) beside it.
+
+    The one that it replaces is kept as FOLDER.old.
+    """
     with replaced_folder(folder) as temporary:
         for name, content in (files or {}).items():
             (temporary / name).write_bytes(content)
         weights = temporary / WEIGHTS_NAME
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, weights)
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-        write_json(
-            temporary / JSON_NAME,
-            {"schema_version": SCHEMA_VERSION, **description, "weights_sha256": digest},
-        )
+        # As it will be read: keys become texts, and sort as such.
+        about = json.loads(json.dumps({"schema_version": SCHEMA_VERSION, **description, "weights_sha256": digest}))
+        write_json(temporary / JSON_NAME, {**about, SEAL: _seal(about)})
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    """SHA-256 of what a checkpoint.json says, but for the seal itself."""
+    said = {key: value for key, value in content.items() if key != SEAL}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The checkpoint folder at `path`, which may also be the training run's folder that holds `checkpoint/`."""
-    for candidate in (settled(path), settled(path / "checkpoint")):
-        if (candidate / JSON_NAME).is_file():
-            return candidate
-    raise LearningError(f"no checkpoint at {path}: expected a folder with {JSON_NAME} and {WEIGHTS_NAME}")
+    """The folder of `load_checkpoint(path)`."""
+    return load_checkpoint(path).folder
+
+
+def _kept(path: Path) -> list[Path]:
+    """Folders of the newest checkpoint at `path` and of the one before it; `path` may be the run's folder."""
+    for newest in (path, path / "checkpoint"):
+        found = [
+            one for one in (newest, previous_of(newest)) if any((one / n).exists() for n in (JSON_NAME, WEIGHTS_NAME))
+        ]
+        if found:
+            return found
+    return []
 
 
 def checkpoints_in(path: Path) -> list[Path]:
     """The checkpoint at `path`; where `path` holds runs of several seeds (seed0, seed1, ...), one of each, in order."""
-    seeds = sorted(path.glob("seed*/checkpoint"), key=lambda found: (len(found.parent.name), found.parent.name))
-    holds_one = any((folder / JSON_NAME).is_file() for folder in (settled(path), settled(path / "checkpoint")))
-    return [found.parent for found in seeds] if seeds and not holds_one else [find_checkpoint(path) and path]
+    runs = {found.parent for found in path.glob("seed*/checkpoint*")}
+    seeds = sorted(runs, key=lambda run: (len(run.name), run.name))
+    return seeds if seeds and not _kept(path) else [find_checkpoint(path) and path]
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read and verify a checkpoint. LearningError when it is missing, truncated, changed or of another version."""
-    folder = find_checkpoint(path)
-    try:
-        description = json.loads((folder / JSON_NAME).read_text(encoding="utf-8"))
-        version, digest = description["schema_version"], description["weights_sha256"]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise LearningError(f"{folder / JSON_NAME} is damaged: {type(error).__name__}: {error}") from error
-    if version != SCHEMA_VERSION:
-        raise LearningError(f"{folder} has checkpoint schema version {version}; this release reads {SCHEMA_VERSION}")
+    """The newest checkpoint at `path` that is whole: its own folder, or the run's folder that holds `checkpoint/`.
+
+    Where the newest is damaged the one before it is given, and a warning logged. LearningError when there is none, or
+    none of them is whole.
+    """
+    folders = _kept(path)
+    if not folders:
+        raise LearningError(f"no checkpoint at {path}: expected a folder with {JSON_NAME} and {WEIGHTS_NAME}")
+    damage: list[str] = []
+    for folder in folders:
+        try:
+            found = _read(folder)
+        except LearningError as error:
+            damage.append(str(error))
+            continue
+        for line in damage:
+            unit = found.description.get("unit", "update")
+            _say(f"{line}; using the one before it, {folder}, of {unit} {found.update}")
+        return found
+    raise LearningError("; and the one before it: ".join(damage) + "; train again or restore the file")
+
+
+def _say(text: str) -> None:
+    """A warning line, once."""
+    if text not in _said:
+        _said.add(text)
+        _logger.warning("sealegs: warning: %s", text)
+
+
+def _read(folder: Path) -> Checkpoint:
+    """Read and verify one folder. LearningError when it is incomplete, truncated, changed or of another version."""
+    description = _description(folder / JSON_NAME)
     weights = folder / WEIGHTS_NAME
-    content = weights.read_bytes() if weights.is_file() else b""
-    actual = hashlib.sha256(content).hexdigest()
+    try:
+        content = weights.read_bytes() if weights.is_file() else b""
+    except OSError as error:
+        raise LearningError(f"{weights} cannot be read: {error.strerror or error}") from error
+    actual, digest = hashlib.sha256(content).hexdigest(), description["weights_sha256"]
     if actual != digest:
         raise LearningError(
             f"{weights} is truncated or was changed: {len(content)} bytes with SHA-256 {actual[:12]}, "
-            f"but {JSON_NAME} expects {digest[:12]}; train again or restore the file"
+            f"but {JSON_NAME} expects {digest[:12]}"
         )
     header = int.from_bytes(content[:8], "little")
     if header > MAXIMUM_HEADER_BYTES:
@@ -124,7 +175,24 @@ def load_checkpoint(path: Path) -> Checkpoint:
         tensors = load(content)
     except SafetensorError as error:
         raise LearningError(f"{weights} is not a safetensors file: {error}") from error
-    return Checkpoint(description, tensors)
+    return Checkpoint(description, tensors, folder)
+
+
+def _description(file: Path) -> dict[str, Any]:
+    """A checkpoint.json whose version and seal are right."""
+    try:
+        description: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        version, digest, update = description["schema_version"], description["weights_sha256"], description["update"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise LearningError(f"{file} is damaged: {type(error).__name__}: {error}") from error
+    if version not in {SCHEMA_VERSION, UNSEALED_VERSION}:
+        raise LearningError(
+            f"{file.parent} has checkpoint schema version {version}; this release reads {SCHEMA_VERSION}"
+        )
+    sealed = version == UNSEALED_VERSION or description.get(SEAL) == _seal(description)
+    if not sealed or not isinstance(digest, str) or not isinstance(update, int):
+        raise LearningError(f"{file} was changed: it does not say what was written")
+    return description
 
 
 def load_policy(path: Path | str) -> Policy:
@@ -157,7 +225,7 @@ def load_actor(path: Path | str) -> GaussianActor:
     except RuntimeError as error:
         raise LearningError(f"{path}: the weights do not fit the policy: {str(error).splitlines()[-1]}") from error
     policy.provenance = {k: v for k, v in checkpoint.description.items() if k not in {"policy", "metrics"}}
-    policy.metrics = {**checkpoint.description.get("metrics", {}), **_evaluation(find_checkpoint(Path(path)))}
+    policy.metrics = {**checkpoint.description.get("metrics", {}), **_evaluation(checkpoint.folder)}
     return policy.eval().requires_grad_(False)
 
 
@@ -196,7 +264,7 @@ def _evaluation(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise LearningError(f"{file} is damaged: {error}; delete it or evaluate again") from error
-    return dict(content)
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        _say(f"{file} is damaged, and left out: {error}; evaluate again")
+        return {}

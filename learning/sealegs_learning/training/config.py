@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from sealegs_contract.errors import LearningError
+from sealegs_learning.files import settled
 from sealegs_learning.learners.settings import (
     BCSettings,
     FinetuneSettings,
@@ -38,6 +39,9 @@ class TrainConfig:
     """Task whose simulation evaluates the policy while it trains, or in which it learns; by default the dataset's."""
     robot: str = ""
     """Robot: a shipped profile's name, or a profile file; by default that of init or of the dataset, else so101."""
+    delays: Path | None = None
+    """timing.json of a policy node: in simulation the policy sees and acts as late as was measured there. Evaluations
+    while training have the same delays."""
     learner: Literal["iql", "bc", "ppo", "unio4"] = "iql"
     """iql: implicit Q-learning; bc: behaviour cloning; ppo: proximal policy optimisation, in simulation; unio4: PPO
     steps from the logs alone, on the policy of `init`, gated by FQE."""
@@ -106,6 +110,7 @@ class TrainConfig:
 # What may differ between a run and its continuation; all else decides the weights. What lies in files and tasks is
 # compared by what it holds, of which each session says what it learned from.
 _NOT_DECISIVE = {"dataset", "out", "task", "log_every", "checkpoint_every", "resume", "overwrite", "tensorboard"} | {
+    "delays",
     "init",
     "robot",
     "evaluate_every",
@@ -165,12 +170,14 @@ def check_config(config: TrainConfig) -> None:
         raise LearningError("stop_success and patience look at evaluations: set evaluate_every")
     _check_init(config)
     _check_inputs(config)
+    if config.delays is not None and not (is_online(config) or config.evaluate_every):
+        raise LearningError(f"delays are drawn in simulation: learner {config.learner} on logs alone would ignore them")
     if config.device.partition(":")[0] != "cpu" and (config.learner == "unio4" or is_online(config)):
         raise LearningError(
             f"device {config.device!r} is for iql and bc on a dataset alone; ppo, unio4 and fine-tuning compute on the "
             "cpu: leave out --device"
         )
-    if (config.out / "checkpoint").exists() and not (config.resume or config.overwrite):
+    if settled(config.out / "checkpoint").exists() and not (config.resume or config.overwrite):
         raise LearningError(
             f"{config.out} already holds a training: go on with --resume, or replace it with --overwrite"
         )

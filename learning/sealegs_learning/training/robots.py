@@ -34,7 +34,9 @@ def describe_robot(env: Any) -> dict[str, Any]:
     if robot is None:
         return {}
     ranges = {knob: list(pair) for knob, pair in env.ranges.items()}
-    return {"robot": {"name": robot.name, "profile_digest": robot.digest, "randomization": ranges}}
+    about = {"name": robot.name, "profile_digest": robot.digest, "randomization": ranges}
+    delays = {} if env.delays is None else {"delays": env.delays.digest}
+    return {"robot": about | delays}
 
 
 def check_same_robot(owner: str, robot: RobotProfile, other: RobotProfile) -> None:

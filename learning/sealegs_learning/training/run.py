@@ -1,8 +1,8 @@
 """A training run and its folder, whatever the learner: learning curve, checkpoints, evaluation, early stop, resume.
 
-OUT/checkpoint/ is the newest checkpoint, OUT/best/ the policy of the best evaluation, OUT/train.jsonl the learning
-curve (one JSON object a line). A run that was killed, however hard, goes on from its checkpoint with `resume`, and
-ends with the very weights that an uninterrupted run has.
+OUT/checkpoint/ is the newest checkpoint, OUT/checkpoint.old/ the one before it, OUT/best/ the policy of the best
+evaluation, OUT/train.jsonl the curve (a JSON object a line). A run that was killed, however hard, goes on from its
+newest whole checkpoint with `resume`, and ends with the very weights that an uninterrupted run has.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from sealegs_contract.errors import LearningError
-from sealegs_learning.files import clear_leftovers, locked, replaced_file, settled
+from sealegs_learning.files import clear_leftovers, locked, previous_of, replaced_file, set_aside, settled
 from sealegs_learning.networks import GaussianActor
 from sealegs_learning.training.card import card_files, make_card
 from sealegs_learning.training.checkpoint import POLICY_PREFIX, describe_policy, load_checkpoint, save_checkpoint
 from sealegs_learning.training.config import TrainConfig, checkpoint_period, decisive, is_online
 from sealegs_learning.training.early_stop import is_best, stop_reason
+from sealegs_sim.delays import Delays
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
 """Called as progress(done, total, figures) at every log line."""
@@ -92,6 +93,7 @@ class Run:
         self.folder, self.best = config.out / "checkpoint", config.out / "best"
         self.curve = config.out / "train.jsonl"
         self.saves_every = checkpoint_period(config)
+        self.delays = None if config.delays is None else Delays.read(config.delays)
         self.seconds = 0.0
         self.last: dict[str, float] = {}
         self.rows: list[dict[str, Any]] = []
@@ -194,8 +196,8 @@ class Run:
         """Success, progress and return in simulation; the best policy so far is kept in OUT/best."""
         from sealegs_learning.evaluation.evaluate import evaluate
 
-        config, policy = self.config, self.session.policy
-        result = evaluate(policy, self._task(policy), config.evaluate_episodes, config.evaluate_seed)
+        policy, episodes = self.session.policy, (self.config.evaluate_episodes, self.config.evaluate_seed)
+        result = evaluate(policy, self._task(policy), *episodes, delays=self.delays)
         found = result.figures()
         if is_best(self.rows, found):
             weights = {k: v for k, v in self.session.tensors().items() if k.startswith(POLICY_PREFIX)}
@@ -220,22 +222,21 @@ class Run:
 
     def _open_folder(self) -> None:
         """Keep the curve up to the checkpoint; without one, clear what an earlier training left beside it."""
-        config, done = self.config, self.session.done
-        config.out.mkdir(parents=True, exist_ok=True)
+        done = self.session.done
         self.rows = [row for row in read_curve(self.curve) if row[self.session.unit] <= done] if done else []
         with replaced_file(self.curve) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
         if not done:  # the data were read and the session stands: what is overwritten may go
-            shutil.rmtree(self.best, ignore_errors=True)
-            shutil.rmtree(self.folder, ignore_errors=True)
+            # The older first: a kill must not bring it back.
+            for gone in (previous_of(self.best), self.best, previous_of(self.folder), self.folder):
+                shutil.rmtree(gone, ignore_errors=True)
 
     def _resume(self) -> None:
         """Load the state of `config.out`, if there is one, after checking that it is of the same run."""
         config, about = self.config, {"config": decisive(self.config), **self.session.about}
-        folder = settled(self.folder)
-        if not folder.exists():
+        if not settled(self.folder).exists():
             return
-        checkpoint = load_checkpoint(folder)
+        checkpoint = load_checkpoint(self.folder)
         for key, now in about.items():
             then = checkpoint.description.get(key)
             if then != now:
@@ -244,6 +245,8 @@ class Run:
                 raise LearningError(
                     f"cannot resume {config.out}: its {key} differs from this run's; start a new folder"
                 )
+        if checkpoint.folder != self.folder and self.folder.exists():
+            set_aside(self.folder)
         self.session.load_tensors(checkpoint.tensors, checkpoint.update)
         self.seconds = float(checkpoint.description.get("seconds", 0.0))
         self.last = dict(checkpoint.description["metrics"]["training"])
@@ -264,9 +267,7 @@ def differing(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "")
 def read_curve(path: Path) -> list[dict[str, Any]]:
     """Rows of a train.jsonl; a last line that a kill cut off is left out."""
     rows: list[dict[str, Any]] = []
-    if not path.is_file():
-        return rows
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     for number, line in enumerate(lines, start=1):
         try:
             rows.append(json.loads(line))

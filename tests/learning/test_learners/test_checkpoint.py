@@ -1,11 +1,13 @@
 import json
 import multiprocessing
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 
 from sealegs_contract.errors import LearningError
+from sealegs_learning.files import previous_of
 from sealegs_learning.learners.settings import IQLSettings
 from sealegs_learning.train import train
 from sealegs_learning.training.checkpoint import find_checkpoint, load_checkpoint, load_policy, record_evaluation
@@ -105,8 +107,49 @@ def test_a_loaded_policy_acts_like_the_trained_one(point_world, config):
     assert load_policy(config.out).metrics["evaluation"] == {"success_rate": 0.5}
 
 
+@pytest.mark.parametrize("name", ["weights.safetensors", "checkpoint.json"])
+def test_a_damaged_checkpoint_gives_the_one_before_it(point_world, config, tmp_path, caplog, name):
+    expected = all_tensors(train(config, dataset=point_world).checkpoint)
+    out = tmp_path / "damaged"
+    shutil.copytree(config.out, out)
+    assert sorted(folder.name for folder in out.glob("checkpoint*")) == ["checkpoint", "checkpoint.old"]
+    file = out / "checkpoint" / name
+    content = file.read_bytes()
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 4
+    for damaged in (content[:-9], bytes(flipped), None):
+        file.unlink() if damaged is None else file.write_bytes(damaged)
+        caplog.clear()
+        assert find_checkpoint(out) == out / "checkpoint.old"
+        assert load_policy(out).provenance["update"] == 40
+        assert caplog.messages == [] or str(file) in caplog.text
+    train(replace(config, out=out, resume=True), dataset=point_world)
+    assert_bit_equal(all_tensors(out), expected)
+    assert load_checkpoint(out).folder == out / "checkpoint"
+    # The whole one stays until a newer whole one has replaced it; the damaged one never takes its place.
+    assert load_checkpoint(out / "checkpoint.old").update == 40
+    assert (out / "checkpoint.damaged").is_dir()
+
+
+def test_the_warning_names_the_damage_and_what_is_used(point_world, config, caplog):
+    folder = train(config, dataset=point_world).checkpoint
+    (folder / "weights.safetensors").write_bytes(b"short")
+    for _ in range(2):
+        load_policy(config.out)
+    (said,) = caplog.messages
+    assert f"{folder}/weights.safetensors is truncated or was changed: 5 bytes" in said
+    assert said.endswith(f"using the one before it, {folder}.old, of update 40")
+
+
+def test_training_anew_leaves_nothing_of_the_earlier_one(point_world, config):
+    train(config, dataset=point_world)
+    train(replace(config, overwrite=True, updates=20), dataset=point_world)
+    assert [folder.name for folder in config.out.glob("checkpoint*")] == ["checkpoint"]
+
+
 @pytest.mark.parametrize("kept", [0, 100, -1])
 def test_a_truncated_checkpoint_is_a_clear_error(point_world, config, kept):
+    config = replace(config, checkpoint_every=60)  # one alone
     weights = train(config, dataset=point_world).checkpoint / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:kept])
     for use in (lambda: load_policy(config.out), lambda: train(replace(config, resume=True), dataset=point_world)):
@@ -115,6 +158,7 @@ def test_a_truncated_checkpoint_is_a_clear_error(point_world, config, kept):
 
 
 def test_a_damaged_description_is_a_clear_error(point_world, config):
+    config = replace(config, checkpoint_every=60)  # one alone
     path = train(config, dataset=point_world).checkpoint / "checkpoint.json"
     content = path.read_text()
     path.write_text(content[: len(content) // 2])
@@ -123,7 +167,13 @@ def test_a_damaged_description_is_a_clear_error(point_world, config):
     path.write_text(json.dumps(json.loads(content) | {"schema_version": 99}))
     with pytest.raises(LearningError, match="version 99"):
         load_policy(config.out)
-    path.write_text(json.dumps(json.loads(content) | {"policy": {"hidden": [16, 16]}}))
+    path.write_text(json.dumps(json.loads(content) | {"update": 61}))
+    with pytest.raises(LearningError, match="was changed"):
+        load_policy(config.out)
+    # Earlier releases wrote version 1, without a digest of the description.
+    path.write_text(json.dumps(json.loads(content) | {"schema_version": 1, "description_sha256": ""}))
+    assert load_policy(config.out).task == "point"
+    path.write_text(json.dumps(json.loads(content) | {"schema_version": 1, "policy": {"hidden": [16, 16]}}))
     with pytest.raises(LearningError, match="does not describe a policy"):
         load_policy(config.out)
 
@@ -135,7 +185,8 @@ def test_a_missing_checkpoint_is_a_clear_error(tmp_path):
 
 def test_a_kill_between_the_two_renames_leaves_the_old_checkpoint(point_world, config):
     folder = train(config, dataset=point_world).checkpoint
-    folder.rename(folder.with_name("checkpoint.old"))
+    shutil.rmtree(previous_of(folder))
+    folder.rename(previous_of(folder))
     assert load_policy(config.out).task == "point"
     report = train(replace(config, resume=True), dataset=point_world)
     assert report.done == 60

@@ -1,6 +1,7 @@
 """PPO in simulation: rollouts, resume after an interruption, and a policy like any other at the end."""
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from sealegs.cli import main
 from sealegs_contract.errors import LearningError
 from sealegs_deploy.bundle import load_bundle
 from sealegs_deploy.runtime import PolicyRuntime
+from sealegs_deploy.timing import LoopTiming
 from sealegs_learning.evaluation.evaluate import evaluate
 from sealegs_learning.learners.experience import Collector
 from sealegs_learning.learners.running import EpisodeTally, RewardScale, RunningMoments
@@ -219,3 +221,62 @@ def test_the_tally_keeps_finished_episodes() -> None:
     walker = EpisodeTally(1)
     walker.end(np.array([True]), None)
     assert walker.figures() == {"episode_return": 0.0, "episode_length": 0.0}
+
+
+def timing_file(path: Path, latency_ms: float) -> Path:
+    timing = LoopTiming(20_000_000)
+    for step in range(100):
+        timing.observation_age.add(1_000_000)
+        timing.sent(step * 20_000_000, round((latency_ms + 0.1 * step) * 1e6))
+    path.write_text(json.dumps(timing.full()))
+    return path
+
+
+def test_a_run_with_measured_delays_resumes_bit_for_bit_and_knows_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow, slower = (timing_file(tmp_path / f"{ms}.json", ms) for ms in (25, 60))
+    one = dataclasses.replace(
+        config(tmp_path / "a", "reach", steps=512, horizon=32, randomise=True),
+        delays=slow, evaluate_every=256, evaluate_episodes=2, checkpoint_every=256,
+    )  # fmt: skip
+    train(one)
+    whole = load_checkpoint(one.out)
+    stopped = dataclasses.replace(one, out=tmp_path / "b")
+
+    class StopError(Exception):
+        pass
+
+    def stop(done: int, total: int, figures: object) -> None:
+        if done > 256:
+            raise StopError
+
+    with pytest.raises(StopError):
+        train(stopped, stop)
+    assert load_checkpoint(stopped.out).update == 256
+    with pytest.raises(LearningError, match=r"its robot \(delays\) differs"):
+        train(dataclasses.replace(stopped, resume=True, delays=slower))
+    train(dataclasses.replace(stopped, resume=True))
+    resumed = load_checkpoint(stopped.out)
+    assert all(torch.equal(whole.tensors[name], resumed.tensors[name]) for name in whole.tensors)
+    undelayed = dataclasses.replace(one, out=tmp_path / "c", delays=None)
+    train(undelayed)
+    name = "networks.policy.actor.0.weight"
+    assert not torch.equal(load_checkpoint(undelayed.out).tensors[name], whole.tensors[name])
+
+    results = []
+    for extra in ([], ["--delays", str(slow)], ["--delays", str(slower)]):
+        out = tmp_path / "result.json"
+        assert main(["evaluate", "--policy", str(one.out), "--episodes", "2", "--json", str(out), *extra]) == 0
+        results.append(json.loads(out.read_text())["mean_return"])
+    assert len(set(results)) == 3
+    assert main(["evaluate", "--policy", str(one.out), "--delays", str(tmp_path / "result.json")]) == 2
+    assert "is not the timing of a policy node" in capsys.readouterr().err
+
+
+def test_delays_where_they_mean_nothing_are_refused(tmp_path: Path) -> None:
+    slow = timing_file(tmp_path / "timing.json", 25)
+    with pytest.raises(LearningError, match="a walker of its own"):
+        train(dataclasses.replace(config(tmp_path / "a"), delays=slow))
+    with pytest.raises(LearningError, match="would ignore them"):
+        train(TrainConfig(tmp_path / "b", tmp_path / "data", learner="bc", delays=slow))

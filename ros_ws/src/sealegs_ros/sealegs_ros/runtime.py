@@ -24,6 +24,7 @@ from rclpy.task import Future
 from rclpy.timer import Timer
 
 from sealegs_contract.errors import BackendError, SealegsError
+from sealegs_ros import scheduling
 
 # Python hands the interpreter lock over every 5 ms by default: a busy thread would delay a 20 ms tick by that much.
 THREAD_SWITCH_S = 0.0005
@@ -35,6 +36,7 @@ def run_node(make_node: Callable[[], Any], arguments: Sequence[str] | None = Non
 
     `make_node` is called after rclpy has started. A node may offer `close()`: it runs once, whatever ended the
     spinning, while the node still exists, with SIGINT and SIGTERM ignored so that a second Ctrl-C cannot cut it short.
+    Every node has the parameter `realtime_priority`: see `sealegs_ros.scheduling`.
     """
     sys.setswitchinterval(THREAD_SWITCH_S)
     node: Any = None
@@ -45,6 +47,7 @@ def run_node(make_node: Callable[[], Any], arguments: Sequence[str] | None = Non
     try:
         _init(list(sys.argv if arguments is None else arguments))
         node = make_node()
+        _schedule(node)
         _spin(node)
     except ExternalShutdownException:
         pass
@@ -76,8 +79,23 @@ def _init(arguments: list[str]) -> None:
         raise BackendError(f"cannot use the ROS arguments {given!r}: {reason}; {hint}") from error
 
 
+def _schedule(node: Node) -> None:
+    """Real-time scheduling where the parameter asks for it, for all threads that the node has by now."""
+    priority = integer_parameter(node, "realtime_priority", 0, "SCHED_FIFO priority, 1 to 99; 0: as other processes")
+    if priority not in scheduling.PRIORITIES:
+        raise BackendError(f"realtime_priority must lie in [0, 99], got {priority}")
+    found = scheduling.request(priority)
+    if found.refusal:
+        node.get_logger().warning(f"realtime_priority {priority}: {found.text()}")
+    elif priority:
+        node.get_logger().info(found.text())
+
+
 def _spin(node: Node) -> None:
-    """Spin on an EventsExecutor, which costs half the CPU of the default one; its own `spin()` hangs in the wheels."""
+    """Spin on an EventsExecutor, which costs half the CPU of the default one; its own `spin()` hangs in the wheels.
+
+    There a callback of (message, info) also ends it, with "SystemError: null argument": callbacks take (message).
+    """
     from rclpy.experimental.events_executor import EventsExecutor
 
     executor = EventsExecutor()
