@@ -1,0 +1,297 @@
+"""The replay gate: a verified bundle over recorded episodes, in the real controller, measured before it may move.
+
+`examine` measures; `gate_thresholds.judge` holds the figures against thresholds; `certificate` remembers a pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sealegs_contract.errors import BundleError
+from sealegs_contract.robot import Finite, FrozenModel, RobotProfile
+from sealegs_deploy import gate_figures as figure
+from sealegs_deploy.bundle import VerifiedBundle
+from sealegs_deploy.gate_figures import FloatArray
+from sealegs_deploy.gate_probe import Probe
+from sealegs_deploy.gate_replay import GateEpisode, Replayed, replay
+from sealegs_deploy.gate_thresholds import Thresholds
+from sealegs_deploy.manifest import Manifest
+from sealegs_deploy.runtime import PolicyRuntime
+
+if TYPE_CHECKING:
+    from sealegs_deploy.support import Support
+
+NS_PER_MS = 1e6
+GAIN_QUANTILE = 95.0
+Measured = Finite | None
+"""None: not measured."""
+
+
+class ValueFigures(FrozenModel):
+    """Off-policy values from the record, in the reward's unit, with 95% bootstrap intervals."""
+
+    reward: str
+    policy: Finite
+    policy_interval: tuple[Finite, Finite]
+    record: Finite
+    record_interval: tuple[Finite, Finite]
+    gain: Finite
+    gain_interval: tuple[Finite, Finite]
+
+
+class Figures(FrozenModel):
+    """What was measured over all episodes; gate.yaml says what each is."""
+
+    episodes: int
+    periods: int
+    minutes: Finite
+    unarmed_episodes: int
+    policy_holds: int
+    stream_holds: int
+    stream_holds_per_minute: Measured
+    support_alarms_per_minute: Measured
+    refused_samples: int
+    limited_share: Measured
+    saturated_share: Measured
+    saturation_excess: Measured
+    jump_ratio: Measured
+    acceleration_q99: Measured
+    correlation: Measured
+    predictable: Measured
+    agreement: Measured
+    explained: Measured
+    bias: Measured
+    weakest_joint: Measured
+    foreign_joints: int | None
+    size_ratio: Measured
+    slope: Measured
+    repetition: Measured
+    sensitivity: Measured
+    loop_gain: Measured
+    inference_p50_ms: Measured
+    inference_p99_ms: Measured
+    inference_max_ms: Measured
+    inference_budget_share: Measured
+    value_gain_high: Measured = None
+    value: ValueFigures | None = None
+    value_note: str = ""
+
+    def with_value(self, value: ValueFigures | None, note: str) -> Figures:
+        """With an off-policy value, or with the reason why there is none."""
+        high = value.gain_interval[1] if value else None
+        return self.model_copy(update={"value": value, "value_gain_high": high, "value_note": note})
+
+
+class EpisodeFigures(FrozenModel):
+    """What was measured in one episode."""
+
+    name: str
+    succeeded: bool | None
+    periods: int
+    limited_share: Measured
+    saturated_share: Measured
+    correlation: Measured
+    jump_ratio: Measured
+    policy_holds: tuple[str, ...]
+    stream_holds: tuple[str, ...]
+    support_alarms: int
+    inference_p99_ms: Measured
+
+
+@dataclass(frozen=True)
+class Examination:
+    """The figures, those of every episode, and what they came from, for pictures."""
+
+    figures: Figures
+    episodes: tuple[EpisodeFigures, ...]
+    replayed: tuple[Replayed, ...]
+    correlations: FloatArray
+    """(J, J): of the policy's joints (rows) with the record's."""
+
+
+def examine(
+    bundle: VerifiedBundle,
+    robot: RobotProfile,
+    episodes: Iterable[GateEpisode],
+    thresholds: Thresholds,
+    support: Callable[[], Support | None] | None = None,
+    provider: str = "cpu",
+) -> Examination:
+    """Replay all episodes and measure. Raises BundleError where the bundle does not fit `robot` or no episode came.
+
+    `support` gives a fresh support model for an episode.
+    """
+    runtime = PolicyRuntime(bundle, provider)
+    guards = support or (lambda: None)
+    replayed = tuple(replay(bundle.manifest, runtime, robot, episode, guards()) for episode in episodes)
+    if not replayed:
+        raise BundleError("there is no recorded episode to replay")
+    record = _Record.of(bundle.manifest, replayed)
+    watched = guards() is not None
+    figures = _figures(bundle.manifest, robot, replayed, record, thresholds, watched)
+    figures = figures.model_copy(update=_probed(runtime, replayed, thresholds))
+    each = tuple(_episode(bundle.manifest, one) for one in replayed)
+    return Examination(figures, each, replayed, record.correlations)
+
+
+@dataclass(frozen=True)
+class _Record:
+    """Actions (M, J) where the record has one too, of all episodes, and how its joints go with the policy's."""
+
+    action: FloatArray
+    recorded: FloatArray
+    observed: FloatArray
+    correlations: FloatArray
+    moved: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, manifest: Manifest, replayed: Sequence[Replayed]) -> _Record:
+        known = [np.isfinite(one.recorded).all(axis=1) for one in replayed]
+        to_action = manifest.action.to_action
+        # A command outside of the policy's reach counts as its full scale, as it does in training.
+        recorded = np.concatenate([to_action(one.recorded[k]) for one, k in zip(replayed, known, strict=True)])
+        recorded = np.clip(recorded, -1.0, 1.0)
+        action = np.concatenate([to_action(one.output[k]) for one, k in zip(replayed, known, strict=True)])
+        observed = np.concatenate([one.observed[k] for one, k in zip(replayed, known, strict=True)]).astype(np.float64)
+        return cls(
+            action,
+            recorded,
+            observed,
+            figure.joint_correlations(action, recorded) if len(action) else np.zeros((action.shape[1],) * 2),
+            figure.telling_joints(observed, recorded),
+        )
+
+
+def _figures(
+    manifest: Manifest,
+    robot: RobotProfile,
+    replayed: Sequence[Replayed],
+    record: _Record,
+    thresholds: Thresholds,
+    watched: bool,
+) -> Figures:
+    periods = sum(len(one.output) for one in replayed)
+    minutes = periods * robot.control_period_ns / 60e9
+    alarms = sum(one.support_alarms for one in replayed)
+    holds = sum(len(one.stream_holds) for one in replayed)
+    target, command = (np.concatenate([getattr(one, name) for one in replayed]) for name in ("target", "command"))
+    action = manifest.action.to_action(np.concatenate([one.output for one in replayed]))
+    saturated = figure.saturated_share(action)
+    measured = {
+        "episodes": len(replayed),
+        "periods": periods,
+        "minutes": minutes,
+        "unarmed_episodes": sum(not one.armed for one in replayed),
+        "policy_holds": sum(len(one.policy_holds) - one.support_alarms for one in replayed),
+        "stream_holds": holds,
+        "stream_holds_per_minute": _known(holds / minutes if minutes else np.nan),
+        "support_alarms_per_minute": _known(alarms / minutes if minutes and watched else np.nan),
+        "refused_samples": sum(one.refused_samples for one in replayed),
+        "limited_share": _known(figure.limited_share(target, command)),
+        "saturated_share": _known(saturated),
+        "saturation_excess": _known(saturated - figure.saturated_share(record.recorded)),
+        "jump_ratio": _known(_jump_ratio(manifest, replayed)),
+        "acceleration_q99": _known(_sharpness(manifest, robot, replayed)),
+        "repetition": None,
+        "sensitivity": None,
+        "loop_gain": None,
+    }
+    agreement = _agreement(record, thresholds.foreign_joint_margin)
+    return Figures.model_validate({**measured, **agreement, **_inference(manifest, replayed)})
+
+
+def _sharpness(manifest: Manifest, robot: RobotProfile, replayed: Sequence[Replayed]) -> float:
+    """99th percentile of the acceleration that the outputs ask for, over the joint's limit."""
+    limits, period_s = np.array([j.acceleration_max_rad_s2 for j in robot.joints]), robot.control_period_ns / 1e9
+    relative = manifest.action.kind == "joint_delta"
+    shares = [figure.acceleration_share(one.output, relative, period_s, limits).ravel() for one in replayed]
+    return figure.quantile(np.concatenate(shares))
+
+
+def _agreement(record: _Record, margin: float) -> dict[str, float | int | None]:
+    """How the policy's actions go with the recorded ones."""
+    a, b = record.action, record.recorded
+    if len(a) < 2:
+        names = ("correlation", "predictable", "agreement", "explained", "bias", "weakest_joint", "foreign_joints",
+                 "size_ratio", "slope")  # fmt: skip
+        return dict.fromkeys(names)
+    predictable = figure.correlation(figure.linear_fit(record.observed, b), b)
+    correlation = figure.correlation(a, b)
+    own = np.diag(record.correlations)[record.moved]
+    return {
+        "correlation": _known(correlation),
+        "predictable": _known(predictable),
+        "agreement": _known(correlation / predictable if predictable > 0.0 else np.nan),
+        "explained": _known(figure.explained(a, b)),
+        "bias": _known(figure.bias(a, b)[record.moved].max() if own.size else np.nan),
+        "weakest_joint": _known(own.min() if own.size else np.nan),
+        "foreign_joints": len(figure.foreign_joints(record.correlations, record.moved, margin)),
+        "size_ratio": _known(figure.size_ratio(a, b)),
+        "slope": _known(figure.slope(a, b)),
+    }
+
+
+def _inference(manifest: Manifest, replayed: Sequence[Replayed]) -> dict[str, float | None]:
+    """Real durations here, in ms, of the periods in which the policy was asked."""
+    elapsed = np.concatenate([one.elapsed_ns for one in replayed])
+    asked = elapsed[elapsed > 0] / NS_PER_MS
+    p99 = figure.quantile(asked, 99.0)
+    return {
+        "inference_p50_ms": _known(figure.quantile(asked, 50.0)),
+        "inference_p99_ms": _known(p99),
+        "inference_max_ms": _known(asked.max() if asked.size else np.nan),
+        "inference_budget_share": _known(p99 / manifest.timing.inference_budget_ms),
+    }
+
+
+def _probed(runtime: PolicyRuntime, replayed: Sequence[Replayed], thresholds: Thresholds) -> dict[str, float | None]:
+    inputs = [seen for one in replayed for seen in one.inputs]
+    if not inputs:
+        return {}
+    probe = Probe(runtime, inputs, [seen for one in replayed for seen in one.images])
+    return {
+        "repetition": _known(probe.repetition()),
+        "sensitivity": _known(probe.sensitivity(thresholds.noise)),
+        "loop_gain": _known(figure.quantile(probe.gains(), GAIN_QUANTILE)),
+    }
+
+
+def _episode(manifest: Manifest, one: Replayed) -> EpisodeFigures:
+    record = _Record.of(manifest, [one])
+    asked = one.elapsed_ns[one.elapsed_ns > 0] / NS_PER_MS
+    return EpisodeFigures(
+        name=one.name,
+        succeeded=one.succeeded,
+        periods=len(one.output),
+        limited_share=_known(figure.limited_share(one.target, one.command)),
+        saturated_share=_known(figure.saturated_share(manifest.action.to_action(one.output))),
+        correlation=_known(figure.correlation(record.action, record.recorded) if len(record.action) > 1 else np.nan),
+        jump_ratio=_known(_jump_ratio(manifest, [one])),
+        policy_holds=one.policy_holds,
+        stream_holds=one.stream_holds,
+        support_alarms=one.support_alarms,
+        inference_p99_ms=_known(figure.quantile(asked, 99.0)),
+    )
+
+
+def _jump_ratio(manifest: Manifest, replayed: Sequence[Replayed]) -> float:
+    """Mean change of the action from period to period over the record's, where both are known."""
+    ours, theirs = [], []
+    for one in replayed:
+        recorded = figure.jumps(np.clip(manifest.action.to_action(one.recorded), -1.0, 1.0))
+        known = np.isfinite(recorded).all(axis=1)
+        ours.append(figure.jumps(manifest.action.to_action(one.output))[known])
+        theirs.append(recorded[known])
+    record = np.concatenate(theirs)
+    if not record.size or not record.mean() > 0.0:
+        return float("nan")
+    return float(np.concatenate(ours).mean() / record.mean())
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
