@@ -9,24 +9,25 @@ from numpy.typing import NDArray
 
 from sealegs_contract.robot import RobotProfile
 from sealegs_contract.sample import CommandSample, reorder
+from sealegs_ros.robot_state import FaultLatch
 
 FloatArray = NDArray[np.float64]
-REFUSALS = ("contested", "joints", "not_finite", "older", "expired", "future")
+REFUSALS = ("fault", "contested", "joints", "not_finite", "older", "expired", "future")
 
 
 class CommandGate:
     """Keeps the newest valid command. Two clocks: the robot's (stamps, expiry) and the host's monotonic (watchdog).
 
-    Refused, and counted by reason in `refused`: `contested` (the owner says that more than one node commands: nobody
-    is followed, and the held command is dropped), `joints` (other names than the robot's, or one twice), `not_finite`,
-    `older` (stamp not after the newest accepted: the stamp is the sequence number), `expired`, `future` (stamped more
-    than the watchdog's timeout ahead: it would shut out all that follow).
+    Refused, and counted by reason in `refused`: `fault` and `contested` (the latch bars all commands, and the held one
+    is dropped), `joints` (other names than the robot's, or one twice), `not_finite`, `older` (stamp not after the
+    newest accepted: the stamp is the sequence number), `expired`, `future` (stamped more than the watchdog's timeout
+    ahead: it would shut out all that follow).
     """
 
-    def __init__(self, robot: RobotProfile, timeout_ns: int | None = None) -> None:
+    def __init__(self, robot: RobotProfile, timeout_ns: int | None = None, latch: FaultLatch | None = None) -> None:
         self.joints = robot.joint_names
         self.timeout_ns = round(robot.watchdog.command_timeout_ms * 1e6) if timeout_ns is None else timeout_ns
-        self.contested = False
+        self._latch = latch or FaultLatch()
         self.accepted = 0
         self.refused: Counter[str] = Counter()
         self._command: CommandSample | None = None
@@ -43,8 +44,6 @@ class CommandGate:
         reason = self._reason_against(command, now_ns)
         if reason is not None:
             self.refused[reason] += 1
-            if reason == "contested":
-                self._command = None
             return reason
         self.accepted += 1
         self._newest_ns = command.stamp_ns
@@ -55,9 +54,20 @@ class CommandGate:
 
     def target(self, now_ns: int, monotonic_ns: int) -> FloatArray | None:
         """Target (J,) rad in the robot's order; None means HOLD: no command, expired, or none within the timeout."""
+        if self._latch.bars:
+            self._command = None
         if self._command is None or monotonic_ns - self._arrived_ns > self.timeout_ns:
             return None
         return self._command.target_at(now_ns)
+
+    def why_hold(self, monotonic_ns: int) -> str:
+        """Why there is no target."""
+        if self._command is None:
+            return "no command"
+        silent_ns = monotonic_ns - self._arrived_ns
+        if silent_ns > self.timeout_ns:
+            return f"no command for {silent_ns / 1e6:.0f} ms"
+        return f"the command expired, {silent_ns / 1e6:.0f} ms after it came"
 
     def clear(self, now_ns: int) -> None:
         """Forget the held command, as after a reset at `now_ns`: what answers an earlier observation stays refused."""
@@ -65,8 +75,8 @@ class CommandGate:
         self._newest_ns = max(self._newest_ns, now_ns - 1)
 
     def _reason_against(self, command: CommandSample, now_ns: int) -> str | None:
-        if self.contested:
-            return "contested"
+        if barred := self._latch.bars:
+            return barred
         if len(command.names) != len(self.joints) or set(command.names) != set(self.joints):
             return "joints"
         if not np.isfinite(command.position).all():

@@ -177,6 +177,14 @@ def _command_sample(message: JointTrajectory) -> CommandSample:
     if any(row.shape != (len(names),) for row in rows):
         sizes = [row.size for row in rows]
         raise SpecError(f"joint_trajectory: points of {sizes} positions for {len(names)} joints {list(names)}")
+    for point in message.points:
+        for field in ("velocities", "accelerations", "effort"):
+            # NaN counts as something. All zeros ask for what is done anyway: to come to rest there, pushed by nothing.
+            if any(values := getattr(point, field)):
+                raise SpecError(
+                    f"joint_trajectory: a point with {field} {list(values)}: the robot is commanded by positions "
+                    "alone; leave the others empty or zero"
+                )
     position = np.stack(rows) if rows else np.empty((0, len(names)))
     until_ns = tuple(to_ns(point.time_from_start) for point in message.points)
     return CommandSample(to_ns(message.header.stamp), names, position, until_ns)

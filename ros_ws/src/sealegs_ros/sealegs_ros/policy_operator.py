@@ -1,4 +1,4 @@
-"""The operator's side of the policy node: services in; latched status, /diagnostics and log lines out."""
+"""The operator's side of the policy node: services and emergency stop in; status, /diagnostics and log lines out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
-from std_msgs.msg import String
+from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 
 from sealegs_contract import topics
@@ -16,53 +16,99 @@ from sealegs_contract.errors import ControllerError
 from sealegs_deploy.controller import Controller
 from sealegs_deploy.states import State, Transition
 from sealegs_deploy.timing import RECENT, flat
-from sealegs_ros import conversions, qos
+from sealegs_ros import conversions, qos, scheduling
 from sealegs_ros.conversions import ERROR, OK, WARN
 
 LEVELS = {State.ACTIVE: OK, State.DISARMED: OK, State.UNCONFIGURED: WARN, State.HOLD: WARN, State.FAULT: ERROR}
+SERVICE, TOPIC = "service", "topic"
 
 
 class OperatorInterface:
     """~/arm, ~/disarm, ~/resume, ~/reset_fault (Trigger), ~/e_stop (SetBool), ~/status (latched JSON), /diagnostics.
 
-    `may_arm` raises ControllerError while the node itself is not ready. `now_ns` is robot time.
+    It listens to the emergency stop's topic and to the robot node's state: FAULT there is FAULT here.
+    `may_arm` raises ControllerError while the node itself is not ready. `now_ns` is robot time. `candidate` and
+    `values` are added to the status and to the diagnostics.
     """
 
     def __init__(
         self, node: Node, controller: Controller, may_arm: Callable[[], None], now_ns: Callable[[], int]
     ) -> None:
         self._node, self._controller, self._may_arm, self._now_ns = node, controller, may_arm, now_ns
+        self.candidate: Callable[[], Mapping[str, Any]] = dict
+        self.values: Callable[[], Mapping[str, Any]] = dict
+        self._pressed: set[str] = set()
+        self._robot_fault = ""
+        self._timing: dict[str, Any] = {}
         self._status = node.create_publisher(String, "~/status", qos.LATCHED)
         self._diagnostics = node.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, qos.STREAM)
         actions = {
             "arm": self._arm,
             "disarm": controller.disarm,
-            "resume": controller.resume,
+            "resume": self._resume,
             "reset_fault": controller.reset_fault,
         }
         for name, action in actions.items():
             node.create_service(Trigger, f"~/{name}", self._service(action))
         node.create_service(SetBool, "~/e_stop", self._on_e_stop)
-        controller.on_transition = self._on_transition
-        self._publish_status()
+        # The first hears a press from before this node began, the second also who does not latch. Twice is no harm.
+        for profile in (qos.E_STOP, qos.STREAM):
+            node.create_subscription(Bool, topics.E_STOP, self._on_e_stop_topic, profile)
+        node.create_subscription(String, topics.ROBOT_STATUS, self._on_robot_status, qos.LATCHED)
+        self.publish()
 
     def refuse(self, reason: str) -> None:
         """The policy cannot be configured: say why in the log, in the status, and to whoever tries to arm."""
         self._controller.reason = reason
         self._node.get_logger().error(reason)
-        self._publish_status()
+        self.publish()
 
-    def diagnose(self, counts: Mapping[str, int]) -> None:
+    def on_transition(self, transition: Transition) -> None:
+        """The controller's: into the log, the status and the diagnostics, at once."""
+        text = f"{transition.before} -> {transition.after}: {transition.reason}"
+        self.say(text, transition.after in {State.HOLD, State.FAULT})
+
+    def say(self, text: str, bad: bool) -> None:
+        """A line for the log, and what has changed for everybody else."""
+        logger = self._node.get_logger()
+        # One call site per severity: rclpy refuses a site whose severity changes.
+        if bad:
+            logger.warning(text)
+        else:
+            logger.info(text)
+        self.publish()
+
+    def publish(self) -> None:
+        """Status and diagnostics; the timing in them is that of the last `diagnose`, which takes a while to compute."""
+        status = self._controller.status() | {"candidate": self.candidate()}
+        self._status.publish(String(data=json.dumps(status)))
+        self._publish_diagnostics()
+
+    def diagnose(self) -> None:
         """Publish state, timing over the newest ticks, and the node's own counts."""
+        self._timing = flat(self._controller.timing(RECENT))
+        self._publish_diagnostics()
+
+    def _publish_diagnostics(self) -> None:
         controller, name = self._controller, self._node.get_fully_qualified_name()
-        values = controller.status() | flat(controller.timing(RECENT)) | dict(counts)
+        candidate = flat({"candidate": self.candidate()})
+        values = {**controller.status(), **candidate, **self._timing, **self.values(), **scheduling.texts()}
         level, text = LEVELS[controller.state], str(controller.state)
         status = conversions.diagnostic_status(name, level, text, values, controller.robot.name)
         self._diagnostics.publish(conversions.diagnostic_array(self._now_ns(), [status]))
 
     def _arm(self, now_ns: int) -> None:
+        self._check_robot("arm")
         self._may_arm()
         self._controller.arm(now_ns)
+
+    def _resume(self, now_ns: int) -> None:
+        self._check_robot("resume")
+        self._controller.resume(now_ns)
+
+    def _check_robot(self, what: str) -> None:
+        if self._robot_fault:
+            raise ControllerError(f"cannot {what}: {self._robot_fault}; call reset_fault of the robot node first")
 
     def _service(self, action: Callable[[int], None]) -> Callable[[Any, Any], Any]:
         def on_request(_: Any, response: Any) -> Any:
@@ -76,20 +122,37 @@ class OperatorInterface:
         return on_request
 
     def _on_e_stop(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        self._controller.e_stop(bool(request.data), self._now_ns())
-        self._publish_status()
-        response.success, response.message = True, f"{self._controller.state}: {self._controller.reason}"
+        self._press(bool(request.data), SERVICE)
+        still = (
+            f", still pressed by the {', '.join(sorted(self._pressed))}" if self._pressed and not request.data else ""
+        )
+        response.success, response.message = True, f"{self._controller.state}: {self._controller.reason}{still}"
         return response
 
-    def _on_transition(self, transition: Transition) -> None:
-        text = f"{transition.before} -> {transition.after}: {transition.reason}"
-        logger = self._node.get_logger()
-        # One call site per severity: rclpy refuses a site whose severity changes.
-        if transition.after in {State.HOLD, State.FAULT}:
-            logger.warning(text)
-        else:
-            logger.info(text)
-        self._publish_status()
+    def _on_e_stop_topic(self, message: Bool) -> None:
+        self._press(bool(message.data), TOPIC)
 
-    def _publish_status(self) -> None:
-        self._status.publish(String(data=json.dumps(self._controller.status())))
+    def _press(self, pressed: bool, source: str) -> None:
+        """It is pressed while any source says so: releasing one does not undo another."""
+        if pressed == (source in self._pressed):
+            return
+        if pressed:
+            self._pressed.add(source)
+        else:
+            self._pressed.discard(source)
+        self._controller.e_stop(bool(self._pressed), self._now_ns())
+        self.publish()
+
+    def _on_robot_status(self, message: String) -> None:
+        try:
+            status = json.loads(message.data)
+            state, reason = str(status["state"]), str(status.get("reason", ""))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            self._node.get_logger().warning(
+                f"{topics.ROBOT_STATUS} ignored: expected JSON with a state, got {message.data[:80]!r}",
+                throttle_duration_sec=1.0,
+            )
+            return
+        self._robot_fault = f"robot node: {reason}" if state.upper() == State.FAULT.upper() else ""
+        if self._robot_fault:
+            self._controller.fault(self._robot_fault, self._now_ns())

@@ -19,6 +19,7 @@ STREAM = _reliable(10)  # joint_states, object poses, diagnostics, /clock, camer
 COMMAND = _reliable(10)  # joint_trajectory: the receiver keeps the newest by stamp, not by arrival
 IMAGE = _reliable(5)
 LATCHED = _reliable(1, DurabilityPolicy.TRANSIENT_LOCAL)  # task, status: late subscribers get the last value
+E_STOP = _reliable(10, DurabilityPolicy.TRANSIENT_LOCAL)  # deep enough that a press just before a release is heard
 RECORD = _reliable(200)  # the recorder: deep enough for a second of everything
 RECORD_LATCHED = _reliable(10, DurabilityPolicy.TRANSIENT_LOCAL)
 

@@ -1,7 +1,7 @@
 """RobotLoop: one control period of a robot, real or simulated, without ROS.
 
 Limits and watchdog come from the local robot profile. Every tick sends a command: the newest valid one, or HOLD, which
-decelerates within the limits and then keeps the last commanded pose. Only a simulated start is sent nothing before its
+decelerates within the limits and then keeps the measured pose. Only a simulated start is sent nothing before its
 first command: it stands as it was drawn, so that an episode begins as it does in process.
 """
 
@@ -13,11 +13,14 @@ from typing import Any
 
 from sealegs_contract.backend import RobotBackend
 from sealegs_contract.cameras import cameras_due
-from sealegs_contract.guard import Guard, JointLimits
-from sealegs_contract.sample import CommandSample, ImageSample, JointSample, PoseSample
+from sealegs_contract.errors import BackendError
+from sealegs_contract.guard import Guard, GuardStep, JointLimits
+from sealegs_contract.sample import CommandSample, FloatArray, ImageSample, JointSample, PoseSample
+from sealegs_deploy.measured_hold import MeasuredHold
 from sealegs_deploy.timing import Durations
 from sealegs_ros.command_gate import REFUSALS, CommandGate
 from sealegs_ros.pacing import Pacer
+from sealegs_ros.robot_state import QUIET_NS, FaultLatch, RobotState
 
 REMEMBERED_TICKS = 16
 
@@ -35,18 +38,28 @@ class Observed:
 class RobotLoop:
     """Order of a tick: newest command through the guard, write, advance, observe."""
 
-    def __init__(self, backend: RobotBackend, real_time_factor: float = 1.0, images: bool = True) -> None:
+    def __init__(
+        self,
+        backend: RobotBackend,
+        real_time_factor: float = 1.0,
+        images: bool = True,
+        many_commanders: bool = False,
+    ) -> None:
         robot = backend.profile
         self.backend = backend
         self.robot = robot
         # A simulation slower than real time sees its commands more rarely on the wall clock.
         stretch = max(1.0, 1.0 / real_time_factor)
-        self.gate = CommandGate(robot, round(robot.watchdog.command_timeout_ms * 1e6 * stretch))
+        timeout_ns = round(robot.watchdog.command_timeout_ms * 1e6 * stretch)
+        self.latch = FaultLatch(many_commanders, max(QUIET_NS, 2 * timeout_ns))
+        self.gate = CommandGate(robot, timeout_ns, self.latch)
         self.guard = Guard(JointLimits.from_profile(robot), robot.control_period_ns / 1e9)
+        self._hold = MeasuredHold(self.guard)
         self.pacer = Pacer(round(robot.control_period_ns / real_time_factor))
         self.renders = images
         self.holding = True
         self.holds = 0
+        self.limited = 0
         self.episode = 0
         self.waited = 0
         self.late_commands = 0
@@ -54,12 +67,18 @@ class RobotLoop:
         self._published: deque[tuple[int, int]] = deque(maxlen=REMEMBERED_TICKS)
         self._at_start = backend.simulated
         self._tick = 0
+        self._measured = robot.home_rad
 
     def start(self) -> Observed:
         """Reach the robot and take its present pose as the first command."""
         self.backend.connect()
         self.guard.reset(self.backend.read().position)
         return self._observe()
+
+    def reset_fault(self, monotonic_ns: int) -> None:
+        """FAULT -> HOLD by the operator; what was commanded before stays refused. Raises ControllerError."""
+        self.latch.reset_fault(monotonic_ns)
+        self.gate.clear(self.backend.now_ns())
 
     def offer(self, command: CommandSample, monotonic_ns: int) -> str | None:
         """A command arrived; the reason if it is refused."""
@@ -98,7 +117,7 @@ class RobotLoop:
         target = self.gate.target(self.backend.now_ns(), monotonic_ns)
         self.holds += target is None and not self.holding
         self.holding = target is None
-        step = self.guard.stop() if target is None else self.guard(target)
+        step = self._keep(monotonic_ns) if target is None else self._follow(target)
         if self._at_start and target is not None:
             self._at_start, self._tick = False, 0  # the cameras take turns from here on
         if not self._at_start:
@@ -107,13 +126,30 @@ class RobotLoop:
         self._tick += 1
         return self._observe()
 
+    def _follow(self, target: FloatArray) -> GuardStep:
+        self.latch.follow()
+        self._hold.restart(moved=True)
+        step = self.guard(target)
+        self.limited += bool(step.limited.any())
+        return step
+
+    def _keep(self, monotonic_ns: int) -> GuardStep:
+        self.latch.hold(self.gate.why_hold(monotonic_ns))
+        return self._hold.step(self._measured)
+
     def images(self, cameras: tuple[str, ...]) -> tuple[ImageSample, ...]:
         """Images of the cameras that a tick named; call it once the tick's other data are out."""
         return tuple(self.backend.images(cameras)) if cameras else ()
 
     def reset(self, seed: int | None) -> Observed:
-        """A new episode: no held command, the new pose as the guard's history. Real robots may raise BackendError."""
+        """A new episode: no held command, the new pose as the guard's history. Raises BackendError in FAULT, and where
+        a person must do it.
+        """
+        if self.latch.state is RobotState.FAULT:
+            raise BackendError(f"no new episode in FAULT ({self.latch.reason}): reset the fault first")
         self.backend.reset(seed)
+        self.latch.hold("new episode")
+        self._hold.restart(moved=False)
         self.gate.clear(self.backend.now_ns())
         self.guard.reset(self.backend.read().position)
         self.holding = True
@@ -126,17 +162,19 @@ class RobotLoop:
         """Counters and timing, for /diagnostics and reports."""
         gate = self.gate
         return {
-            "state": "HOLD" if self.holding else "ACTIVE",
+            **self.latch.status(),
             "episode": self.episode,
             "holds": self.holds,
             "commands_accepted": gate.accepted,
             "commands_late": self.late_commands,
             **{f"commands_{reason}": gate.refused[reason] for reason in REFUSALS},
-            "commands_limited": self.guard.limited,
+            "commands_limited": self.limited,
             "lockstep_waits": self.waited,
             **self.pacer.texts(),
         }
 
     def _observe(self) -> Observed:
         due = cameras_due(self.robot, self._tick) if self.renders else ()
-        return Observed(self.backend.now_ns(), tuple(self.backend.object_poses()), self.backend.read(), due)
+        joints = self.backend.read()
+        self._measured = joints.position
+        return Observed(self.backend.now_ns(), tuple(self.backend.object_poses()), joints, due)

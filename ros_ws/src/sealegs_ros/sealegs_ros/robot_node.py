@@ -1,7 +1,8 @@
 """robot_node: the robot, simulated or real. It owns the last check on every command, and its own watchdog.
 
 Topics out: /clock (simulated), objects/NAME/pose, joint_states (last of a tick), then camera images, task (latched),
-/diagnostics. In: joint_trajectory, stamped with its issue time and expiring at its last point. Service: ~/reset.
+~/status (latched), /diagnostics. In: joint_trajectory, stamped with its issue time and expiring at its last point;
+e_stop. Services: ~/reset, ~/e_stop, ~/reset_fault.
 """
 
 from __future__ import annotations
@@ -12,13 +13,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, JointState
 from std_msgs.msg import String
-from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from sealegs_contract import topics
@@ -26,8 +25,8 @@ from sealegs_contract.errors import BackendError, SealegsError
 from sealegs_contract.robot import load_robot
 from sealegs_ros import conversions, qos
 from sealegs_ros.backends import make_backend
-from sealegs_ros.conversions import ERROR, OK, WARN
 from sealegs_ros.robot_loop import Observed, RobotLoop
+from sealegs_ros.robot_operator import RobotOperator
 from sealegs_ros.runtime import (
     bool_parameter,
     integer_parameter,
@@ -52,9 +51,7 @@ class RobotNode(Node):
         viewer = bool_parameter(self, "viewer", False, "open MuJoCo's window on the simulation")
         factor = number_parameter(self, "real_time_factor", 1.0, "simulated seconds per second")
         self._lockstep = bool_parameter(self, "lockstep", False, "simulation waits for each command in turn")
-        self._many = bool_parameter(
-            self, "many_commanders", False, "follow the newest of several commanders instead of holding"
-        )
+        many = bool_parameter(self, "many_commanders", False, "follow the newest of several commanders, no FAULT")
         self._timing_path = text_parameter(self, "timing_path", "", "write the loop's timing here, as JSON, at the end")
         if not 0.01 <= factor <= 100.0:
             raise BackendError(f"real_time_factor must lie in [0.01, 100], got {factor}")
@@ -62,17 +59,16 @@ class RobotNode(Node):
         self._simulated = backend.simulated
         if not self._simulated and (factor != 1.0 or self._lockstep):
             raise BackendError("real_time_factor and lockstep are for simulated robots only")
-        self._loop = RobotLoop(backend, factor, images)
-        self._malformed = 0
+        self._loop = RobotLoop(backend, factor, images, many)
         self._due: tuple[str, ...] = ()
         self._open_topics()
         self._render_timer = steady_timer(self, 0.5 * self._loop.pacer.period_ns / 1e9, self._render)
         observed = self._loop.start()
         self._task.publish(String(data=text))
         self._publish(observed)
-        self.create_service(Trigger, "~/reset", self._on_reset)
+        self._operator = RobotOperator(self, self._loop, self._commands, self._new_episode)
         self._tick_timer = steady_timer(self, self._loop.pacer.period_ns / 1e9, self._tick)
-        self._diagnostics_timer = steady_timer(self, 1.0, self._diagnose)
+        self._diagnostics_timer = steady_timer(self, 1.0, self._operator.diagnose)
         self.get_logger().info(f"{robot.name} ready: task {task}, {robot.control_rate_hz:g} Hz")
 
     def close(self) -> None:
@@ -96,32 +92,35 @@ class RobotNode(Node):
             c.name: self.create_publisher(CameraInfo, topics.camera_info(c.name), qos.STREAM) for c in cameras
         }
         self._task = self.create_publisher(String, topics.TASK, qos.LATCHED)
-        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, qos.STREAM)
-        self.create_subscription(JointTrajectory, topics.JOINT_TRAJECTORY, self._on_command, qos.COMMAND)
+        self._commands = self.create_subscription(
+            JointTrajectory, topics.JOINT_TRAJECTORY, self._on_command, qos.COMMAND
+        )
 
     def _on_command(self, message: JointTrajectory) -> None:
+        received_ns = time.monotonic_ns()
+        self._operator.count_commanders()
+        self._loop.latch.heard(received_ns)
         try:
             command: Any = conversions.from_message(topics.JOINT_TRAJECTORY, message)
         except SealegsError as error:
-            self._malformed += 1
+            self._operator.malformed += 1
             self.get_logger().warning(f"command ignored: {error}", throttle_duration_sec=1.0)
             return
-        self._loop.gate.contested = not self._many and self.count_publishers(topics.JOINT_TRAJECTORY) > 1
-        reason = self._loop.offer(command, time.monotonic_ns())
+        reason = self._loop.offer(command, received_ns)
         if reason is not None:
             self.get_logger().warning(f"command ignored: {reason}", throttle_duration_sec=1.0)
+        self._operator.tell()
         self._render()
 
     def _tick(self) -> None:
         begin_ns = time.monotonic_ns()
+        self._operator.count_commanders()
         if self._lockstep and self._loop.must_wait(begin_ns):
             return
         self._render()
-        held = self._loop.holding
         self._publish(self._loop.tick(begin_ns))
         self._loop.pacer.end(time.monotonic_ns())
-        if held != self._loop.holding:
-            self._diagnose()
+        self._operator.tell()
 
     def _publish(self, observed: Observed) -> None:
         """Joints go last of the state, so that their arrival means that all of it has been sent."""
@@ -148,34 +147,11 @@ class RobotNode(Node):
             self._infos[image.camera].publish(conversions.camera_info(camera, image.stamp_ns))
             self._images[image.camera].publish(conversions.to_message(image))
 
-    def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+    def _new_episode(self) -> str:
         seed = int(self.get_parameter("seed").value)
-        try:
-            self._publish(self._loop.reset(seed if seed >= 0 else None))
-            self._render()  # before the answer: who records next has images of the new start
-        except BackendError as error:
-            response.success, response.message = False, str(error)
-            return response
-        response.success, response.message = True, f"episode {self._loop.episode} with seed {seed}"
-        return response
-
-    def _diagnose(self) -> None:
-        loop, gate = self._loop, self._loop.gate
-        commanders = self.count_publishers(topics.JOINT_TRAJECTORY)
-        values = {
-            **loop.texts(),
-            "commanders": commanders,
-            "commands_malformed": self._malformed,
-            **loop.backend.health(),
-        }
-        level, text = OK, "holding" if loop.holding else "following commands"
-        if gate.refused or self._malformed:
-            level, text = WARN, f"{text}; some commands were refused"
-        if commanders > 1:
-            what = "the newest command is followed" if self._many else "holding until only one does"
-            level, text = ERROR, f"{commanders} publishers of {topics.JOINT_TRAJECTORY}: {what}"
-        status = conversions.diagnostic_status(self.get_fully_qualified_name(), level, text, values, loop.robot.name)
-        self._diagnostics.publish(conversions.diagnostic_array(loop.backend.now_ns(), [status]))
+        self._publish(self._loop.reset(seed if seed >= 0 else None))
+        self._render()  # before the answer: who records next has images of the new start
+        return f"episode {self._loop.episode} with seed {seed}"
 
 
 def main() -> int:

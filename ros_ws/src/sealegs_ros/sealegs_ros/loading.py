@@ -1,0 +1,87 @@
+"""Which bundles may run on this node: its parameters as rules, the same for the policy and for candidates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+from rclpy.node import Node
+
+from sealegs_contract.errors import BackendError
+from sealegs_contract.robot import RobotProfile
+from sealegs_deploy.bundle import VerifiedBundle, load_bundle
+from sealegs_deploy.certificate import check_certificate
+from sealegs_deploy.pilot import pilot_of
+from sealegs_deploy.rollback import check_version, no_rollback, remember_version
+from sealegs_deploy.standby import Candidate
+from sealegs_deploy.states import ControllerConfig
+from sealegs_deploy.timing import LoopTiming
+from sealegs_ros.runtime import bool_parameter, integer_parameter, number_parameter, text_parameter
+
+
+def controller_config(node: Node) -> ControllerConfig:
+    """Declare the parameters of the controller, and read them."""
+    horizon_ms = number_parameter(node, "command_horizon_ms", 0.0, "validity of a command; 0: the bundle's")
+    candidates = integer_parameter(node, "candidates", 1, "actions among which the bundle's scorer chooses; 1: none")
+    try:
+        return ControllerConfig(command_horizon_ms=horizon_ms or None, candidates=candidates)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise BackendError(f"parameter {first['loc'][0]} of {node.get_name()}: {first['msg']}") from error
+
+
+def declare_rules(node: Node) -> None:
+    """Declare the parameters that `BundleRules.of` reads."""
+    text_parameter(node, "provider", "cpu", "onnxruntime execution provider: cpu, cuda, tensorrt or auto")
+    bool_parameter(node, "provider_strict", False, "refuse a bundle whose provider does not start, not fall back")
+    text_parameter(node, "trusted_keys", "", "files with further public keys to trust, separated by ':'")
+    integer_parameter(node, "minimum_version", 0, "refuse bundles with a lower version counter")
+    bool_parameter(node, "allow_rollback", False, "configure a version older than one that ran here before")
+    bool_parameter(node, "require_gate", False, "refuse bundles without a valid certificate of `sealegs gate`")
+
+
+@dataclass(frozen=True)
+class BundleRules:
+    """The rules as they stood when they were read: a load in another thread keeps to them."""
+
+    trusted_keys: tuple[str, ...]
+    minimum_version: int
+    allow_rollback: bool
+    require_gate: bool
+    provider: str
+    provider_strict: bool
+
+    @classmethod
+    def of(cls, node: Node) -> BundleRules:
+        """The rules that the node's parameters give now."""
+        names = ("minimum_version", "allow_rollback", "require_gate", "provider", "provider_strict")
+        values = {name: node.get_parameter(name).value for name in names}
+        keys = str(node.get_parameter("trusted_keys").value)
+        return cls(trusted_keys=tuple(key for key in keys.split(":") if key), **values)
+
+    def load(self, path: str) -> VerifiedBundle:
+        """Verify the bundle at `path`. Raises BundleError."""
+        bundle = load_bundle(path, self.trusted_keys, self.minimum_version)
+        if self.require_gate:
+            check_certificate(bundle)
+        return bundle
+
+    def remembering(self, bundle: VerifiedBundle) -> AbstractContextManager[None]:
+        """Around configuring `bundle`: see no_rollback."""
+        return no_rollback(bundle, self.allow_rollback)
+
+    def candidate(self, path: str, robot: RobotProfile, config: ControllerConfig) -> Candidate:
+        """The candidate at `path`, held to all that a policy is. Its version is remembered once it was kept."""
+        bundle = self.load(path)
+        if not self.allow_rollback:
+            check_version(bundle)
+        pilot, choice = pilot_of(
+            bundle, robot, config, LoopTiming(), time.perf_counter_ns, self.provider, self.provider_strict
+        )
+        return Candidate(pilot, self._remember(bundle), choice.line)
+
+    def _remember(self, bundle: VerifiedBundle) -> Callable[[], None]:
+        return lambda: None if self.allow_rollback else remember_version(bundle)
