@@ -22,7 +22,7 @@ from types import MappingProxyType
 from sealegs_contract.errors import BundleError
 from sealegs_deploy import signing
 from sealegs_deploy.manifest import MANIFEST_NAME, POLICY_NAME, Manifest, parse_manifest
-from sealegs_deploy.own_files import replace_file
+from sealegs_deploy.own_files import replace_file, replace_folder
 from sealegs_deploy.signing import SIGNATURE_NAME, SigningKey
 
 MAXIMUM_FILES = 16
@@ -83,6 +83,14 @@ def load_bundle(
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from error
     return VerifiedBundle(manifest, MappingProxyType(files), signature.key_id, path)
+
+
+def check_unchanged(bundle: VerifiedBundle) -> None:
+    """BundleError unless the bundle on the disk still holds the very bytes that were verified."""
+    files = _read(bundle.path)
+    files.pop(SIGNATURE_NAME, None)
+    if files != dict(bundle.files):
+        raise BundleError(f"{bundle.path} was changed since it was read")
 
 
 def write_bundle(files: Mapping[str, bytes], out: str | Path, key: SigningKey, overwrite: bool = False) -> Path:
@@ -253,10 +261,8 @@ def _replace_folder(out: Path, files: Mapping[str, bytes]) -> None:
     temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
         for name, data in files.items():
-            (temporary / name).write_bytes(data)
+            replace_file(temporary / name, data)
         temporary.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        temporary.rename(out)
+        replace_folder(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sealegs_contract.guard import Guard, JointLimits
 from sealegs_contract.robot import RobotProfile
 from sealegs_contract.sample import CommandSample
+from sealegs_deploy.measured_hold import MeasuredHold
 
 FloatArray = NDArray[np.float64]
 
@@ -18,7 +19,11 @@ class Commander:
     def __init__(self, robot: RobotProfile) -> None:
         self._robot = robot
         self._period_ns = robot.control_period_ns
-        self._guard = self._guard_for(relative=False)
+        limits = JointLimits.from_profile(robot)
+        self._guards = {r: Guard(limits, robot.control_period_ns / 1e9, relative=r) for r in (False, True)}
+        self._guard = self._guards[False]
+        self._hold = MeasuredHold(self._guards[False])
+        self._relative = False
         self._begun = False
         self._stamp_ns = -1
         self._acted_on_ns: int | None = None
@@ -53,11 +58,7 @@ class Commander:
 
     def take_actions(self, relative: bool) -> None:
         """From here on targets are `relative` to the last command, or places; the history stays."""
-        if relative == self._guard.relative:
-            return
-        before, self._guard = self._guard, self._guard_for(relative)
-        if self._begun:
-            self._guard.restore(before.save())
+        self._relative = relative
 
     def gap_ns(self, stamp_ns: int) -> int:
         """Robot time from the observation that was acted on last to that of `stamp_ns`; 0 where there was none."""
@@ -74,18 +75,27 @@ class Commander:
     def follow(self, target: FloatArray, stamp_ns: int, now_ns: int, horizon_ns: int) -> CommandSample:
         """Towards `target` (J,) rad, for the observation of `stamp_ns`, which was `due`."""
         self._acted_on_ns = stamp_ns
+        self._go_on_as(self._relative)
+        self._hold.restart(moved=True)
         return self._command(self._guard(target).position, max(now_ns, stamp_ns), horizon_ns)
 
-    def hold(self, now_ns: int, horizon_ns: int) -> CommandSample | None:
-        """Decelerate, then keep the pose; None within the period of the last command."""
+    def hold(self, measured: FloatArray | None, now_ns: int, horizon_ns: int) -> CommandSample | None:
+        """Decelerate, then keep the measured pose (J,) rad, None where it is not known now; see MeasuredHold.
+
+        None within the period of the last command.
+        """
         if 4 * (now_ns - self._stamp_ns) < 3 * self._period_ns:
             return None
-        return self._command(self._guard.stop().position, now_ns, horizon_ns)
+        self._go_on_as(relative=False)
+        return self._command(self._hold.step(measured).position, now_ns, horizon_ns)
 
     def _command(self, position: FloatArray, stamp_ns: int, horizon_ns: int) -> CommandSample:
         """`stamp_ns` is a sequence number too: the callers see to it that it grows."""
         self._stamp_ns = stamp_ns
         return CommandSample(stamp_ns, self._robot.joint_names, position[None].copy(), (horizon_ns,))
 
-    def _guard_for(self, relative: bool) -> Guard:
-        return Guard(JointLimits.from_profile(self._robot), self._period_ns / 1e9, relative=relative)
+    def _go_on_as(self, relative: bool) -> None:
+        """The guard for such targets, with the history of commands."""
+        before, self._guard = self._guard, self._guards[relative]
+        if before is not self._guard and self._begun:
+            self._guard.restore(before.save())

@@ -3,9 +3,9 @@
     UNCONFIGURED --configure--> DISARMED --arm--> ACTIVE --stale, not finite, overrun--> HOLD --resume--> ACTIVE
     HOLD --timeout, communication lost--> FAULT;  any --e-stop, fault--> FAULT --reset_fault--> DISARMED
 
-Only an operator's call leads to ACTIVE. HOLD decelerates and keeps commanding the pose where it came to rest; in
-every other state but ACTIVE there are no commands, and the robot node's own watchdog holds. `swap` puts another policy
-in charge between two ticks, on probation: what would make it HOLD gives the controls back.
+Only an operator's call leads to ACTIVE. HOLD decelerates and keeps commanding the pose measured where the robot came to
+rest; in every other state but ACTIVE there are no commands, and the robot node's own watchdog holds. `swap` puts
+another policy in charge between two ticks, on probation: what would make it HOLD gives the controls back.
 
 Two clocks: `now_ns` is robot time, which stamps follow and which may jump or stop; `host_ns` is the steady clock of
 this host, injected, on which all waiting is measured.
@@ -190,7 +190,7 @@ class Controller:
                 return command
             self._go(State.HOLD, command, now_ns)
         # A policy that took long leaves less of the horizon that its robot's clock began at `now_ns`.
-        return self._hold(self._flight, now_ns + self._host_ns() - began_ns)
+        return self._hold(self._flight, not problem, now_ns + self._host_ns() - began_ns)
 
     def sent(self) -> None:
         """The last command is on its way: completes the command latency."""
@@ -239,12 +239,15 @@ class Controller:
         }
 
     def timing(self, recent: int | None = None) -> dict[str, Any]:
-        """Age, inference, latency and jitter (count, p50, p99, max in ms; see LoopTiming), misses, rejected samples."""
-        return self.loop_timing.summary(recent) | {"rejected_samples": self.rejected_samples}
+        """Age, inference, latency and jitter (count, p50, p99, max in ms; see LoopTiming), misses, rejected samples;
+        what best-of-N chose, where it does.
+        """
+        chosen = {} if self._flight is None else self._flight.pilot.counts()
+        return self.loop_timing.summary(recent) | {"rejected_samples": self.rejected_samples} | chosen
 
     # Inside
 
-    def _hold(self, flight: Flight, now_ns: int) -> CommandSample | None:
+    def _hold(self, flight: Flight, fresh: bool, now_ns: int) -> CommandSample | None:
         """Hold; FAULT after the profile's timeout, and on silence: whoever answers later may stand elsewhere."""
         held_s = (self._host_ns() - self._hold_since) / 1e9
         silent_ms = flight.pilot.streams.silent_ms
@@ -252,7 +255,7 @@ class Controller:
             self._go(State.FAULT, f"held for {held_s:.1f} s without being resumed", now_ns)
         elif silent_ms > self.config.communication_timeout_ms:
             self._go(State.FAULT, f"communication lost: no newer joint_states for {silent_ms:.0f} ms", now_ns)
-        return flight.hold(now_ns) if self.state is State.HOLD else None
+        return flight.hold(fresh, now_ns) if self.state is State.HOLD else None
 
     def _disarm(self, reason: str, now_ns: int) -> None:
         self._configured().forget()

@@ -5,15 +5,11 @@ The only module of deployment that imports torch, and only while it works.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
+import inspect
 import re
 import time
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +22,14 @@ from sealegs_contract.spec import ActionSpec, ObservationSpec
 from sealegs_contract.temporal import TemporalSpec
 from sealegs_deploy.bundle import check_free, write_bundle
 from sealegs_deploy.comparison import Inputs, Statistics, comparison_inputs, pieces
+from sealegs_deploy.export_parts import metadata, quiet, strip, versions
 from sealegs_deploy.graph import image_input
 from sealegs_deploy.manifest import (
     BUNDLE_NAME,
     MANIFEST_NAME,
     PARITY_TOLERANCE_RAD,
     POLICY_NAME,
+    BestOfN,
     ExportParity,
     GraphInfo,
     Manifest,
@@ -41,6 +39,7 @@ from sealegs_deploy.manifest import (
     units_of,
 )
 from sealegs_deploy.signing import SigningKey
+from sealegs_deploy.support_info import SupportInfo
 
 if TYPE_CHECKING:
     import torch
@@ -61,6 +60,8 @@ class ExportRequest(FrozenModel):
     provenance: Provenance = Provenance()
     metrics: tuple[Metric, ...] = ()
     timing: TimingContract | None = None
+    best_of_n: BestOfN | None = None
+    support: SupportInfo | None = None
     seed: int = 0
 
 
@@ -104,10 +105,12 @@ def export_bundle(
         action=request.action,
         temporal=request.temporal,
         graph=GraphInfo(opset=OPSET),
+        best_of_n=request.best_of_n,
+        support=request.support,
         timing=request.timing or TimingContract.of(request.robot, request.observation),
         provenance=request.provenance,
         metrics=request.metrics,
-        versions=_versions(),
+        versions=versions(),
         parity=ExportParity(inputs=len(inputs["observation"]), max_abs_difference_rad=difference, seed=request.seed),
     )
     write_bundle({**(files or {}), POLICY_NAME: data, MANIFEST_NAME: manifest.to_bytes()}, out, key, overwrite)
@@ -144,9 +147,16 @@ def check_actions(module: torch.nn.Module, inputs: Inputs, moved: int, chunk: in
         )
 
 
-def compare(module: torch.nn.Module, data: bytes, inputs: Inputs) -> float:
+def compare(
+    module: torch.nn.Module,
+    data: bytes,
+    inputs: Inputs,
+    relative: bool = False,
+    tolerance: float = PARITY_TOLERANCE_RAD,
+) -> float:
     """Largest absolute difference, in rad, between torch and onnxruntime, in batches and one by one as on the robot.
 
+    `relative`: in units of max(1, |expected|), for outputs that are no angles.
     Raises BundleError above the tolerance, naming the input.
     """
     import onnxruntime
@@ -163,12 +173,15 @@ def compare(module: torch.nn.Module, data: bytes, inputs: Inputs) -> float:
     difference = (
         np.maximum(np.abs(batched - expected), np.abs(single - expected)).reshape(len(expected), -1).max(axis=1)
     )
+    if relative:
+        difference /= np.maximum(1.0, np.abs(expected).reshape(len(expected), -1).max(axis=1))
     worst = int(np.argmax(difference))
     # `not <=` also catches NaN.
-    if not difference[worst] <= PARITY_TOLERANCE_RAD:
+    if not difference[worst] <= tolerance:
         raise BundleError(
-            f"onnxruntime differs from torch by {difference[worst]:.3g} rad (allowed: {PARITY_TOLERANCE_RAD:g}) "
-            f"on input {worst} of {len(expected)}: {single[worst].tolist()} instead of {expected[worst].tolist()}"
+            f"onnxruntime differs from torch by {difference[worst]:.3g}{'' if relative else ' rad'} "
+            f"(allowed: {tolerance:g}) on input {worst} of {len(expected)}: "
+            f"{single[worst].tolist()} instead of {expected[worst].tolist()}"
         )
     return float(difference[worst])
 
@@ -183,23 +196,35 @@ def _run_torch(module: torch.nn.Module, inputs: Inputs) -> NDArray[np.float32]:
 
 def to_onnx(module: torch.nn.Module, request: ExportRequest) -> bytes:
     """ONNX bytes of `module`, with the inputs and the output of `graph.ports_of`, all data inside."""
+    observation = request.observation
+    example: dict[str, NDArray[Any]] = {
+        "observation": np.zeros((2, request.temporal.history * observation.size), np.float32)
+    }
+    example |= {image_input(i.camera): np.zeros((2, i.height, i.width, 3), np.uint8) for i in observation.images}
+    return onnx_of(module, example, "action", metadata(request))
+
+
+def onnx_of(module: torch.nn.Module, example: Inputs, output: str, notes: Mapping[str, str]) -> bytes:
+    """ONNX bytes of `module`, which takes `example` in order; the first axis of all is free, all data inside."""
     import torch
 
-    observation, batch = request.observation, torch.export.Dim("batch")
-    example = torch.zeros(2, request.temporal.history * observation.size)
-    images = [torch.zeros(2, image.height, image.width, 3, dtype=torch.uint8) for image in observation.images]
-    shapes: dict[str, Any] = {"observation": {0: batch}}
-    if images:
-        shapes["images"] = tuple({0: batch} for _ in images)
-    with _quiet():
+    rows = {0: torch.export.Dim("batch")}
+    shapes: dict[str, Any] = {}
+    for parameter in inspect.signature(module.forward).parameters.values():
+        rest = len(example) - len(shapes)
+        if parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
+            shapes[parameter.name] = rows
+        elif rest:
+            shapes[parameter.name] = (rows,) * rest
+    with quiet():
         program = torch.onnx.export(
             module,
-            (example, *images),
+            tuple(torch.from_numpy(values) for values in example.values()),
             None,
             dynamo=True,
             opset_version=OPSET,
-            input_names=["observation", *(image_input(image.camera) for image in observation.images)],
-            output_names=["action"],
+            input_names=list(example),
+            output_names=[output],
             dynamic_shapes=shapes,
             external_data=False,
             verbose=False,
@@ -207,51 +232,8 @@ def to_onnx(module: torch.nn.Module, request: ExportRequest) -> bytes:
     if program is None:
         raise BundleError("torch.onnx returned no program")
     model = program.model_proto
-    _strip(model)
+    strip(model)
     model.producer_name = "sealegs"
-    for key, value in metadata(request).items():
+    for key, value in notes.items():
         model.metadata_props.add(key=key, value=value)
     return bytes(model.SerializeToString(deterministic=True))
-
-
-def metadata(request: ExportRequest) -> dict[str, str]:
-    """`metadata_props` as mjlab's readers expect them, in full precision. Gains belong to the robot node."""
-    return {
-        "joint_names": ",".join(request.action.joints),
-        "default_joint_pos": ",".join(repr(joint.home_rad) for joint in request.robot.joints),
-        "action_scale": ",".join(map(repr, request.action.scale_rad)),
-        "observation_names": ",".join(request.observation.element_names),
-        "command_names": "",
-        "run_path": request.provenance.run_path,
-        "profile_digest": request.robot.digest,
-    }
-
-
-def _strip(model: Any) -> None:
-    """Remove the exporter's notes: they hold stack traces with paths of this machine."""
-    model.ClearField("metadata_props")
-    graph = model.graph
-    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer, *graph.value_info):
-        part.ClearField("metadata_props")
-        part.ClearField("doc_string")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's progress lines and the warnings of its own libraries; errors still raise."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(previous)
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in ("sealegs", "torch", "onnx", "onnxscript", "onnxruntime", "numpy"):
-        with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found

@@ -91,9 +91,9 @@ class Flight:
         self._serve_probation(now_ns)
         return command
 
-    def hold(self, now_ns: int) -> CommandSample | None:
-        """Decelerate, then keep the pose: one command a period."""
-        return self._commander.hold(now_ns, self.pilot.horizon_ns)
+    def hold(self, fresh: bool, now_ns: int) -> CommandSample | None:
+        """Decelerate, then keep the measured pose, known where the streams are `fresh`: one command a period."""
+        return self._commander.hold(self.pilot.measured() if fresh else None, now_ns, self.pilot.horizon_ns)
 
     def _target(self, observation: Observation, stamp_ns: int) -> FloatArray | str:
         """The pilot's target (J,) rad, or why it cannot be followed."""

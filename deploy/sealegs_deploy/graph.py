@@ -23,18 +23,22 @@ def check_graph(data: bytes, manifest: Manifest) -> None:
 
     Raises BundleError naming what came and what was expected.
     """
+    check_onnx(data, manifest.graph.file, *ports_of(manifest))
+
+
+def check_onnx(data: bytes, file: str, inputs: Ports, outputs: Ports) -> None:
+    """As `check_graph`, of any file of a bundle with any inputs and outputs."""
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
         model = onnx.ModelProto.FromString(data)
     except DecodeError as error:
-        raise BundleError(f"{manifest.graph.file} is not an ONNX graph: {error}") from error
-    _check_operators(model)
-    _check_data(model)
-    inputs, outputs = ports_of(manifest)
-    check_ports(manifest.graph.file, "input", {v.name: _port(v) for v in model.graph.input}, inputs)
-    check_ports(manifest.graph.file, "output", {v.name: _port(v) for v in model.graph.output}, outputs)
+        raise BundleError(f"{file} is not an ONNX graph: {error}") from error
+    _check_operators(model, file)
+    _check_data(model, file)
+    check_ports(file, "input", {v.name: _port(v) for v in model.graph.input}, inputs)
+    check_ports(file, "output", {v.name: _port(v) for v in model.graph.output}, outputs)
 
 
 def ports_of(manifest: Manifest) -> tuple[Ports, Ports]:
@@ -66,24 +70,22 @@ def check_ports(file: str, kind: str, found: Mapping[str, tuple[str, list[Any]]]
         raise BundleError(f"{file} has {kind}s {came}; expected only {wanted}")
 
 
-def _check_operators(model: Any) -> None:
+def _check_operators(model: Any, file: str) -> None:
     if model.training_info:
-        raise BundleError("policy.onnx carries training graphs; only the graph that runs is allowed")
+        raise BundleError(f"{file} carries training graphs; only the graph that runs is allowed")
     domains = {entry.domain for entry in model.opset_import} | {function.domain for function in model.functions}
     domains |= {node.domain for node in _nodes(model)}
     foreign = sorted(domains - ALLOWED_DOMAINS)
     if foreign or model.functions:
-        raise BundleError(
-            f"policy.onnx uses operators of {', '.join(foreign) or 'its own'}; only standard ONNX is allowed"
-        )
+        raise BundleError(f"{file} uses operators of {', '.join(foreign) or 'its own'}; only standard ONNX is allowed")
 
 
-def _check_data(model: Any) -> None:
+def _check_data(model: Any, file: str) -> None:
     import onnx
 
     for tensor in _tensors(model):
         if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise BundleError(f"policy.onnx keeps {tensor.name or 'a tensor'} in another file; all data must be inside")
+            raise BundleError(f"{file} keeps {tensor.name or 'a tensor'} in another file; all data must be inside")
 
 
 def _graphs(graph: Any) -> Iterator[Any]:

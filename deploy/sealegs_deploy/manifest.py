@@ -12,9 +12,11 @@ from sealegs_contract.errors import BundleError, available
 from sealegs_contract.robot import Finite, FrozenModel, Name, Positive, RobotProfile, differences
 from sealegs_contract.spec import FIELD_UNITS, ActionSpec, ObservationSpec
 from sealegs_contract.temporal import TemporalSpec
+from sealegs_deploy.support_info import SupportInfo
 
 MANIFEST_NAME = "manifest.json"
 POLICY_NAME = "policy.onnx"
+REWARD_NAME = "reward.onnx"
 PARITY_TOLERANCE_RAD = 1e-5
 
 
@@ -89,6 +91,24 @@ class GraphInfo(FrozenModel):
     action_scaling_inside: Literal[True] = True
 
 
+class BestOfN(FrozenModel):
+    """reward.onnx: an ensemble that scores actions at one observation, and how candidates are drawn.
+
+    In go `observation` float32 (batch, history * D), raw, and `action` float32 (batch, J) in rad; out comes `score`
+    float32 (batch, members). Only differences between the actions of one observation mean anything. `std` is the
+    candidates' deviation in the action's own unit, of which full scale is 1.
+    """
+
+    file: Literal["reward.onnx"] = "reward.onnx"
+    members: Annotated[int, Field(ge=1, le=64)]
+    std: tuple[Positive, ...]
+    reward: str
+    reward_fingerprint: str = ""
+    opset: int
+    inputs: Annotated[int, Field(ge=1)]
+    max_relative_difference: Annotated[float, Field(ge=0.0, le=PARITY_TOLERANCE_RAD)]
+
+
 class Provenance(FrozenModel):
     """Where a policy came from. `training` is the learner's configuration as it was used."""
 
@@ -117,6 +137,8 @@ class Manifest(FrozenModel):
     action: ActionSpec
     temporal: TemporalSpec = TemporalSpec()
     graph: GraphInfo
+    best_of_n: BestOfN | None = None
+    support: SupportInfo | None = None
     timing: TimingContract
     provenance: Provenance = Provenance()
     metrics: tuple[Metric, ...] = ()
@@ -136,6 +158,11 @@ class Manifest(FrozenModel):
             )
         if self.rate_hz != self.robot.control_rate_hz:
             raise ValueError(f"rate {self.rate_hz} Hz is not its profile's {self.robot.control_rate_hz} Hz")
+        if self.best_of_n and (len(self.best_of_n.std) != self.action.size or self.temporal.chunk > 1):
+            raise ValueError(
+                f"best_of_n has {len(self.best_of_n.std)} deviations and the policy chunks of {self.temporal.chunk}; "
+                f"it needs {self.action.size} deviations, and single actions"
+            )
         if self.parity.max_abs_difference_rad > self.parity.tolerance_rad:
             raise ValueError(
                 f"the export differs from torch by {self.parity.max_abs_difference_rad:.3g} rad, "
@@ -181,6 +208,10 @@ def summary(manifest: Manifest) -> dict[str, str]:
         "export": f"differs from torch by {parity.max_abs_difference_rad:.2g} rad over {parity.inputs:,} inputs",
         "data": f"dataset {origin.dataset_fingerprint[:12] or '?'}, reward {origin.reward_fingerprint[:12] or 'none'}",
     }
+    if best := manifest.best_of_n:
+        lines["best of n"] = f"{best.file}: {best.members} members, reward {best.reward}"
+    if manifest.support:
+        lines["support"] = manifest.support.line
     for metric in manifest.metrics:
         interval = f" [{metric.interval[0]:.3g}, {metric.interval[1]:.3g}]" if metric.interval else ""
         over = f" over {metric.episodes} episodes" if metric.episodes else ""

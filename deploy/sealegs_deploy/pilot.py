@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +17,11 @@ from sealegs_deploy.bundle import VerifiedBundle
 from sealegs_deploy.manifest import Manifest, check_fits
 from sealegs_deploy.player import Policy, PolicyPlayer
 from sealegs_deploy.providers import ProviderChoice
-from sealegs_deploy.runtime import PolicyRuntime
+from sealegs_deploy.scoring import BestOfNPolicy, make_policy
 from sealegs_deploy.states import ControllerConfig
 from sealegs_deploy.streams import Streams
+from sealegs_deploy.support import Support, load_support
 from sealegs_deploy.timing import NS_PER_MS, LoopTiming
-
-if TYPE_CHECKING:
-    from sealegs_deploy.support import Support
 
 FloatArray = NDArray[np.float64]
 
@@ -90,6 +87,13 @@ class Pilot:
     def timing(self, timing: LoopTiming) -> None:
         self._player.timing = timing
 
+    def counts(self) -> dict[str, int]:
+        """How often a candidate of best-of-N was taken, and why not; nothing without a scorer."""
+        policy = self.policy
+        return (
+            {f"best_of_n_{k}": v for k, v in asdict(policy.counts).items()} if isinstance(policy, BestOfNPolicy) else {}
+        )
+
     def push(self, sample: Sample, now_ns: int | None, received_ns: int | None, may_restart: bool) -> bool:
         """Take a sample; see Streams.push."""
         return self.streams.push(sample, now_ns, received_ns, may_restart)
@@ -134,9 +138,9 @@ def pilot_of(
 ) -> tuple[Pilot, ProviderChoice]:
     """The pilot of a verified bundle that was made for `robot`; which execution provider runs it, and why.
 
-    Raises BundleError when it does not fit, and under `strict_provider` when `provider` does not start.
+    Raises BundleError when it does not fit, has no scorer for `candidates` > 1, or `provider` does not start though it
+    is `strict_provider`.
     """
     check_fits(bundle.manifest, robot)
-    runtime = PolicyRuntime(bundle, provider, strict_provider)
-    pilot = Pilot(bundle.manifest, runtime, robot, config, timing, host_ns)
-    return pilot, runtime.choice
+    policy, choice = make_policy(bundle, provider, strict_provider, config.candidates)
+    return Pilot(bundle.manifest, policy, robot, config, timing, host_ns, load_support(bundle)), choice

@@ -33,12 +33,16 @@ class ProviderError(BundleError):
 
 @dataclass(frozen=True)
 class ProviderChoice:
-    """`asked` and `used` are our names (`asked` may be `auto`); `skipped` says why each faster one is not used."""
+    """`asked` and `used` are our names (`asked` may be `auto`); `skipped` says why each faster one is not used.
+
+    `note`: what else the log should say of the policy that starts on it.
+    """
 
     asked: str
     used: str
     offered: tuple[str, ...]
     skipped: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def fell_back(self) -> bool:
@@ -49,7 +53,8 @@ class ProviderChoice:
     def line(self) -> str:
         """One line for the log."""
         why = f" ({'; '.join(self.skipped)})" if self.skipped else ""
-        return f"provider asked for: {self.asked}; {available(self.offered)}; used: {self.used}{why}"
+        note = f"; {self.note}" if self.note else ""
+        return f"provider asked for: {self.asked}; {available(self.offered)}; used: {self.used}{why}{note}"
 
 
 def offered_providers() -> tuple[str, ...]:
@@ -116,7 +121,7 @@ def open_session(data: bytes, name: str) -> Any:
         session.disable_fallback()
     except Exception as error:
         # onnxruntime's exceptions share no base class of their own.
-        raise problem(f"onnxruntime cannot load policy.onnx: {type(error).__name__}: {str(error)[:300]}") from error
+        raise problem(f"onnxruntime cannot load the graph: {type(error).__name__}: {str(error)[:300]}") from error
     if session.get_providers()[0] != PROVIDERS[name]:
         raise ProviderError("did not start (driver or CUDA libraries missing?)")
     return session

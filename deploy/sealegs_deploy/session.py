@@ -20,16 +20,16 @@ AGREEMENT_INPUTS = 4
 
 
 class BoundGraph:
-    """`inputs` by name and `output` are arrays (1, ...) in host memory: fill the inputs, `run`, read the output.
+    """`inputs` by name and `output` are arrays (batch, ...) in host memory: fill the inputs, `run`, read the output.
 
     `device`: where the graph's own buffers are, `cpu` or `cuda`.
     """
 
-    def __init__(self, session: Any, inputs: Ports, output: Ports, device: str = "cpu") -> None:
+    def __init__(self, session: Any, inputs: Ports, output: Ports, device: str = "cpu", batch: int = 1) -> None:
         self.session = session
-        self.inputs = {name: np.zeros((1, *sizes), np.dtype(dtype)) for name, (dtype, sizes) in inputs.items()}
+        self.inputs = {name: np.zeros((batch, *sizes), np.dtype(dtype)) for name, (dtype, sizes) in inputs.items()}
         ((self._output_name, (_, sizes)),) = output.items()
-        self.output: NDArray[np.float32] = np.zeros((1, *sizes), np.float32)
+        self.output: NDArray[np.float32] = np.zeros((batch, *sizes), np.float32)
         self._binding = session.io_binding()
         self._on_device = device != "cpu"
         if self._on_device:
@@ -84,15 +84,15 @@ class BoundGraph:
         return output
 
 
-def start_graph(data: bytes, name: str, inputs: Ports, output: Ports) -> BoundGraph:
+def start_graph(data: bytes, name: str, inputs: Ports, output: Ports, batch: int = 1) -> BoundGraph:
     """The graph on provider `name`, warm. ProviderError where a GPU does not run it as the CPU does."""
     device = "cpu" if name == "cpu" else "cuda"
     try:
-        graph = BoundGraph(open_session(data, name), inputs, output, device)
+        graph = BoundGraph(open_session(data, name), inputs, output, device, batch)
         for _ in range(WARM_UP_CALLS):
             graph.run()
         if name != "cpu":
-            check_agreement(graph, BoundGraph(open_session(data, "cpu"), inputs, output))
+            check_agreement(graph, BoundGraph(open_session(data, "cpu"), inputs, output, batch=batch))
     except ProviderError:
         raise
     except Exception as error:

@@ -57,7 +57,8 @@ def test_imported_and_rolled_out_transitions_have_one_meaning(dataset):
     assert len(transitions) == len(imported.state) - len(imported.episodes)
 
 
-def test_reward_train_resume_and_evaluate(dataset, tmp_path, capsys):
+def test_reward_train_resume_evaluate_and_export(dataset, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))  # the key that signs
     label_truthfully(dataset)
     names = ["--dataset", str(dataset), "--labels", "truth", "--name", "learned", "--epochs", "5"]
     assert main(["reward", *names]) == 0
@@ -77,6 +78,13 @@ def test_reward_train_resume_and_evaluate(dataset, tmp_path, capsys):
     out = tmp_path / "evaluation.json"
     assert main(["evaluate", "--policy", str(run), "--episodes", "2", "--json", str(out)]) == 0
     assert json.loads(out.read_text())["task"] == "reach"
+
+    export = ["export", "--policy", str(run), "--out", str(tmp_path / "bundle"), "--no-support"]
+    scorer = ["--best-of-n.dataset", str(dataset), "--best-of-n.updates", "20"]
+    assert main([*export, *scorer, "--best-of-n.reward", "nobody"]) == 2
+    assert "no reward 'nobody'" in capsys.readouterr().err
+    assert main([*export, *scorer]) == 0
+    assert "reward.onnx: 5 members, reward learned, differs by" in capsys.readouterr().out
 
 
 def test_fqe_values_policies_from_the_logs(dataset, tmp_path, capsys):
