@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("evaluate", "run policies in simulation and report success and return with intervals"),
     "fqe": ("fqe", "estimate from logs alone what policies are worth, with intervals"),
     "export": ("export", "turn a checkpoint into a signed ONNX bundle"),
+    "gate": ("gate", "replay recorded bags through a bundle in the real controller, and refuse what fails"),
     "verify": ("verify", "check a bundle's signature and digests"),
     "keys list": ("keys_list", "show your own signing keys and the signers that you trust"),
     "keys make": ("keys_make", "make a signing key of your own"),

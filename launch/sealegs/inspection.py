@@ -190,7 +190,9 @@ def bundle_facts(path: Path) -> dict[str, Any]:
         except (zipfile.BadZipFile, KeyError, OSError, NotImplementedError) as error:
             raise BundleError(f"{path} is no bundle: {_line(error)}") from error
         files = [{"file": entry.filename, "size": _size(entry.file_size)} for entry in inside]
-    return {**_flat(manifest), "verified": f"no: run `sealegs verify {path}`", "files": files}
+    gated = any(entry["file"] == "gate.json" for entry in files)
+    gate = f"has a certificate: run `sealegs verify {path}`" if gated else "has no certificate"
+    return {**_flat(manifest), "verified": f"no: run `sealegs verify {path}`", "gate": gate, "files": files}
 
 
 def checkpoint_facts(path: Path) -> dict[str, Any]:

@@ -259,7 +259,7 @@ def test_a_signed_manifest_that_contradicts_itself_is_refused(bundle_path: Path,
             ('"rate_hz": 50.0,\n "robot"', '"rate_hz": 25.0,\n "robot"', "rate 25.0 Hz"),
             ('"tolerance_rad": 1e-05', '"tolerance_rad": 1e-12', "above its tolerance"),
             ('"tolerance_rad": 1e-05', '"tolerance_rad": 1.0', "tolerance_rad"),
-            ('"schema_version": 1,\n "temporal"', '"schema_version": 2,\n "temporal"', "schema_version"),
+            ('"schema_version": 1,\n "support"', '"schema_version": 2,\n "support"', "schema_version"),
             ('"name": "small"', '"name": "sm/all"', "name"),
             ('"created"', '"creatd"', "creat"),
         )

@@ -196,6 +196,27 @@ def test_hold_keeps_its_pose_one_command_a_period_then_faults(rig: Rig):
     assert rig.step() is None
 
 
+def test_a_hold_ends_at_the_measured_pose_of_an_arm_that_was_blocked(rig: Rig):
+    """The commands lead the standing arm by 0.3 rad: held there, it would push on."""
+    rig.policy.output[0] = 0.04
+    rig.armed()
+    for _ in range(20):
+        last = rig.step()
+    assert last.position[0, 0] == pytest.approx(rig.robot.home_rad[0] + 0.3, abs=1e-9)
+    rig.policy.output[0] = np.nan
+    held = [rig.step() for _ in range(40)]
+    np.testing.assert_allclose(held[0].position, last.position, atol=1e-9)
+    np.testing.assert_allclose(held[-1].position[0], rig.robot.home_rad, atol=1e-9)
+    # On the way back it keeps the limits of acceleration: 30 rad/s^2, 0.012 rad a period^2.
+    path = np.array([last.position[0], *(c.position[0] for c in held)])
+    assert np.abs(np.diff(path, 2, axis=0)).max() <= 30.0 * 0.02**2 + 1e-9
+    rig.policy.output[0] = 0.01
+    for _ in range(60):
+        rig.step()
+    rig.controller.resume(rig.now)
+    np.testing.assert_allclose(rig.step().position[0, 0], rig.robot.home_rad[0] + 0.01, atol=1e-9)
+
+
 def test_fault_is_left_only_by_reset_and_leads_to_disarmed(rig: Rig):
     rig.armed()
     rig.controller.fault("second commander", rig.now)

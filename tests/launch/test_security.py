@@ -87,10 +87,11 @@ def test_least_privilege_by_hand(written: Path) -> None:
     policy = granted["/policy_node"]
     assert {name for name in policy.publish if name.startswith("rt/")} == {
         "rt/joint_trajectory", "rt/policy_node/status", "rt/policy_node/transition_event", "rt/diagnostics",
-        "rt/rosout", "rt/parameter_events",
+        "rt/rosout", "rt/parameter_events", "rt/shadow/joint_trajectory", "rt/policy_node/shadow",
     }  # fmt: skip
     assert {name for name in policy.subscribe if name.startswith("rt/")} == {
         "rt/joint_states", "rt/objects/cube/pose", "rt/camera/front/image_raw/compressed", "rt/clock",
+        "rt/e_stop", "rt/robot_node/status",
     }  # fmt: skip
     assert policy.may_publish("rr/policy_node/e_stopReply")
     assert policy.may_subscribe("rq/policy_node/e_stopRequest")
@@ -100,6 +101,7 @@ def test_least_privilege_by_hand(written: Path) -> None:
     operator = granted["/operator"]
     assert operator.may_publish("rq/policy_node/armRequest")
     assert operator.may_subscribe("rr/policy_node/armReply")
+    assert [enclave for enclave, may in granted.items() if may.may_publish("rt/e_stop")] == ["/operator"]
     assert operator.may_publish("rr/_ros2cli_4711/get_type_descriptionReply")
 
 

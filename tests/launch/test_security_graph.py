@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("rclpy", reason="reads the graph of real nodes")
 
 from sealegs.episode_client import EpisodeClient
-from sealegs.faults.bundles import ROBOT_NAME, TASK_NAME, circling_bundle, configuration
-from sealegs.faults.nodes import Client, Nodes, isolated
+from sealegs.faults.live.bundles import ROBOT_NAME, TASK_NAME, circling_bundle, configuration
+from sealegs.faults.live.nodes import Client, Nodes, isolated
 from sealegs.security.certificates import Validity
 from sealegs.security.documents import permissions_xml, read_permissions
 from sealegs.security.graph import EVERY_NODE, Access, PolicyInputs, graph
@@ -85,7 +85,7 @@ def test_our_client_may_do_what_it_does_and_command_only_if_told(tmp_path: Path)
             mine.close()
         finally:
             rclpy.try_shutdown()
-    assert found.publish == unarmed.publish == set(EVERY_NODE)
+    assert found.publish == set(EVERY_NODE) == unarmed.publish - {"/e_stop"}
     assert found.subscribe <= unarmed.subscribe
     granted = read_permissions(permissions_xml("/operator", unarmed, 0, Validity.days_from_now(1)))
     assert all(

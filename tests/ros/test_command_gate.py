@@ -8,6 +8,7 @@ import pytest
 from sealegs_contract.robot import load_robot
 from sealegs_contract.sample import CommandSample
 from sealegs_ros.command_gate import REFUSALS, CommandGate
+from sealegs_ros.robot_state import FaultLatch
 
 ROBOT = load_robot("so101")
 MS = 1_000_000
@@ -61,17 +62,21 @@ def test_refused_commands_leave_the_held_one(bad: CommandSample, reason: str) ->
     np.testing.assert_array_equal(gate.target(100 * MS, 0), 0.3)
 
 
-def test_a_contested_robot_follows_nobody() -> None:
-    gate = CommandGate(ROBOT)
+def test_what_the_latch_bars_is_refused_and_the_held_command_is_dropped() -> None:
+    latch = FaultLatch()
+    gate = CommandGate(ROBOT, latch=latch)
     assert gate.offer(command(10), 11 * MS, 0) is None
-    gate.contested = True
-    assert gate.target(12 * MS, 0) is not None  # a rival that is silent changes nothing yet
+    latch.count(2)
     assert gate.offer(command(20), 21 * MS, 0) == "contested"
     assert gate.target(22 * MS, 0) is None
-    gate.contested = False
+    latch.count(1)
+    assert gate.target(22 * MS, 0) is None
     assert gate.offer(command(20), 23 * MS, 0) is None
     assert gate.target(24 * MS, 0) is not None
-    assert gate.refused == {"contested": 1}
+    latch.e_stop(True, "service")
+    assert gate.target(24 * MS, 0) is None
+    assert gate.offer(command(30), 31 * MS, 0) == "fault"
+    assert gate.refused == {"contested": 1, "fault": 1}
 
 
 def test_command_expires_by_the_robots_clock() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Duration
 from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import JointState
@@ -113,6 +114,19 @@ def test_unknown_velocity_is_nan_not_zero() -> None:
 def test_malformed_messages_are_refused(topic: str, message: object) -> None:
     with pytest.raises(SpecError):
         conversions.from_message(topic, message)
+
+
+@pytest.mark.parametrize("field", ["velocities", "accelerations", "effort"])
+def test_what_a_position_command_cannot_carry_is_refused_not_ignored(field: str) -> None:
+    def message(*values: float) -> JointTrajectory:
+        point = JointTrajectoryPoint(positions=[1.0, 2.0], time_from_start=Duration(sec=1), **{field: list(values)})
+        return JointTrajectory(joint_names=["a", "b"], points=[point])
+
+    for values in ((0.0, 0.3), (np.nan, 0.0), (1.0,)):
+        with pytest.raises(SpecError, match=rf"{field} .*positions alone"):
+            conversions.from_message("joint_trajectory", message(*values))
+    for values in ((), (0.0, 0.0)):
+        assert isinstance(conversions.from_message("joint_trajectory", message(*values)), CommandSample)
 
 
 def test_sample_arrays_must_match_their_names() -> None:

@@ -23,10 +23,11 @@ from rclpy.parameter import Parameter
 from rosbags.highlevel import AnyReader
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, JointState
-from std_msgs.msg import String
+from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
+from sealegs_contract import topics
 from sealegs_contract.errors import MachineError
 from sealegs_contract.robot import load_robot
 from sealegs_contract.sample import CommandSample, JointSample
@@ -45,14 +46,14 @@ WRIST = ROBOT.joint_names.index("wrist_roll")
 class Driver:
     """Watches a robot node's joints and commands it, one command per observation."""
 
-    def __init__(self, client: Any, namespace: str = "") -> None:
+    def __init__(self, client: Any, commands: str = "/joint_trajectory") -> None:
         self.client = client
         self.samples: list[JointSample] = []
         self.target: np.ndarray | None = None
         self.validity_ns = 10_000_000_000
         self.last_sent_s = 0.0
-        self.publisher = client.node.create_publisher(JointTrajectory, f"{namespace}/joint_trajectory", qos.COMMAND)
-        client.node.create_subscription(JointState, f"{namespace}/joint_states", self._on_joints, qos.STREAM)
+        self.publisher = client.node.create_publisher(JointTrajectory, commands, qos.COMMAND)
+        client.node.create_subscription(JointState, "/joint_states", self._on_joints, qos.STREAM)
         client.spin_until(lambda: self.samples and self.publisher.get_subscription_count(), what="joint_states")
 
     def _on_joints(self, message: JointState) -> None:
@@ -156,8 +157,12 @@ def test_commands_limits_and_refusals(client: Any, start_node: Callable[..., Any
     driver.send(with_wrist(-2.0), names=tuple(f"{name}_x" for name in ROBOT.joint_names))
     driver.send(with_wrist(-2.0), stamp_ns=now_ns - 200_000_000)
     driver.publisher.publish(JointTrajectory(joint_names=list(ROBOT.joint_names)))
+    sample = CommandSample(now_ns + 1, ROBOT.joint_names, with_wrist(-2.0)[None], (10**9,))
+    with_effort = conversions.to_message(sample)
+    with_effort.points[0].effort = [0.1] * len(HOME)
+    driver.publisher.publish(with_effort)
     driver.send(with_wrist(2.0)[::-1], names=shuffled, stamp_ns=now_ns + 1)
-    client.spin_until(lambda: values_of(diagnostics).get("commands_malformed") == "1", what="the count of refusals")
+    client.spin_until(lambda: values_of(diagnostics).get("commands_malformed") == "2", what="the count of refusals")
     values = values_of(diagnostics)
     refused = {name: int(values[f"commands_{name}"]) for name in ("not_finite", "joints", "older", "expired")}
     assert refused == {"not_finite": 1, "joints": 1, "older": 1, "expired": 0}
@@ -166,26 +171,111 @@ def test_commands_limits_and_refusals(client: Any, start_node: Callable[..., Any
     assert driver.samples[-1].position[WRIST] == pytest.approx(2.0, abs=0.1)
 
 
-def test_with_two_commanders_it_holds_until_one_is_left(client: Any, start_node: Callable[..., Any]) -> None:
+def test_a_second_commander_is_a_fault_that_only_a_reset_ends(client: Any, start_node: Callable[..., Any]) -> None:
     """Nobody can tell which of two commanders is right: the arm follows neither, unless it was told to."""
-    start_node("robot_node", task="reach", images=False)
+    told = "/told/commands"  # a remapping must not blind it
+    start_node("robot_node", "-r", f"joint_trajectory:={told}", task="reach", images=False)
     diagnostics = client.collect(DiagnosticArray, "/diagnostics")
-    driver = Driver(client)
+    statuses = client.collect(String, topics.ROBOT_STATUS, qos.LATCHED)
+    driver = Driver(client, told)
+
+    def state() -> str:
+        return str(json.loads(statuses[-1].data)["state"]) if statuses else ""
+
+    def rival() -> Any:
+        return client.node.create_publisher(JointTrajectory, told, qos.COMMAND)
+
+    def reset() -> Any:
+        return client.call(Trigger, "/robot_node/reset_fault")
+
+    # Nobody is followed yet: two are refused, but latch nothing.
+    first = rival()
+    client.spin_until(lambda: values_of(diagnostics).get("level") == conversions.ERROR, 5, "the second one's alarm")
+    assert "2 publishers of joint_trajectory: holding" in values_of(diagnostics)["text"]
+    driver.drive(with_wrist(0.5), 0.5)
+    client.spin_until(lambda: int(values_of(diagnostics)["commands_contested"]) > 10, 5, "refused commands")
+    assert state() == "HOLD"
+    client.node.destroy_publisher(first)
+    client.spin_until(lambda: values_of(diagnostics)["commanders"] == "1", 5, "the other's end")
     driver.drive(with_wrist(0.5), 1.0)
     assert driver.samples[-1].position[WRIST] == pytest.approx(0.5, abs=0.1)
+    client.spin_until(lambda: state() == "HOLD", 5, "the hold after the drive")
 
-    rival = client.node.create_publisher(JointTrajectory, "/joint_trajectory", qos.COMMAND)
-    client.spin_until(lambda: values_of(diagnostics)["level"] == conversions.ERROR, 5, "the second commander's alarm")
-    assert "2 publishers of joint_trajectory: holding" in values_of(diagnostics)["text"]
-    driver.drive(with_wrist(-0.5), 1.2)
-    client.spin_until(lambda: int(values_of(diagnostics)["commands_contested"]) > 10, 5, "refused commands")
-    assert values_of(diagnostics)["state"] == "HOLD"
-    assert driver.samples[-1].position[WRIST] == pytest.approx(0.5, abs=0.1)
-
-    client.node.destroy_publisher(rival)
+    # One is followed: a second one that says nothing is enough.
+    driver.target = with_wrist(0.5)
+    client.spin_until(lambda: state() == "ACTIVE", 5, "following")
+    begin = time.monotonic()
+    second = rival()
+    client.spin_until(lambda: state() == "FAULT", 5, "the fault")
+    print(f"second commander detected after {1e3 * (time.monotonic() - begin):.0f} ms")
+    assert json.loads(statuses[-1].data) == {
+        "state": "FAULT",
+        "reason": "second commander: 2 publishers of joint_trajectory",
+        "emergency_stop": False,
+    }
+    assert "end all but one" in reset().message
+    client.node.destroy_publisher(second)
     client.spin_until(lambda: values_of(diagnostics)["commanders"] == "1", 5, "the rival's end")
+    driver.drive(with_wrist(-0.5), 1.0)
+    assert driver.samples[-1].position[WRIST] == pytest.approx(0.5, abs=0.1)
+    driver.target = with_wrist(-0.5)
+    assert "a command came" in reset().message
+    driver.target = None
+    client.spin_for(0.6)
+    assert reset().success
+    client.spin_for(0.3)
+    assert (state(), values_of(diagnostics)["state"]) == ("HOLD", "HOLD")
     driver.drive(with_wrist(-0.5), 1.2)
     assert driver.samples[-1].position[WRIST] == pytest.approx(-0.5, abs=0.1)
+
+
+def test_the_emergency_stop_by_topic_and_by_service(client: Any, start_node: Callable[..., Any]) -> None:
+    topic = client.node.create_publisher(Bool, topics.E_STOP, qos.LATCHED)
+    topic.publish(Bool(data=True))  # before the robot node is there
+    start_node("robot_node", task="reach", images=False)
+    statuses = client.collect(String, topics.ROBOT_STATUS, qos.LATCHED)
+    driver = Driver(client)
+
+    def status() -> dict[str, Any]:
+        return json.loads(statuses[-1].data) if statuses else {}
+
+    def is_pressed(pressed: bool) -> None:
+        wanted = {"state": "FAULT", "emergency_stop": pressed}
+        client.spin_until(lambda: wanted.items() <= status().items(), 5, f"emergency stop {pressed}")
+
+    def service(pressed: bool) -> None:
+        assert client.call(SetBool, "/robot_node/e_stop", SetBool.Request(data=pressed)).success
+
+    def reset() -> Any:
+        return client.call(Trigger, "/robot_node/reset_fault")
+
+    is_pressed(True)
+    driver.drive(with_wrist(0.5), 0.5)
+    assert abs(driver.samples[-1].position[WRIST]) < 0.2
+    service(True)
+    for _ in range(3):
+        topic.publish(Bool(data=False))  # the service's press stands
+    client.spin_for(0.6)
+    assert status()["emergency_stop"]
+    assert "still pressed (service)" in reset().message
+    assert not client.call(Trigger, "/robot_node/reset").success
+    service(False)
+    is_pressed(False)
+    assert reset().success
+    assert not reset().success
+
+    driver.target = with_wrist(1.5)
+    client.spin_until(lambda: abs(driver.samples[-1].velocity[WRIST]) > 1.0, 5, "motion")
+    # Pressed and released at once, by one who latches nothing: it counts all the same.
+    button = client.node.create_publisher(Bool, topics.E_STOP, qos.COMMAND)
+    client.spin_until(lambda: button.get_subscription_count() == 1, 5, "the robot node's ear")
+    button.publish(Bool(data=True))
+    button.publish(Bool(data=False))
+    is_pressed(False)
+    at_press = driver.samples[-1].position[WRIST]
+    client.spin_for(0.7)
+    assert abs(driver.samples[-1].velocity[WRIST]) < 0.05
+    assert abs(driver.samples[-1].position[WRIST] - at_press) < 0.4
 
 
 def test_many_commanders_may_be_allowed(client: Any, start_node: Callable[..., Any]) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import ctypes
+import os
+import resource
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,9 +53,33 @@ sys.exit(run_node(Probe))
 """
 
 
-def run(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", textwrap.dedent(NODE), "--ros-args", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+LISTENER = """
+import os, sys
+from pathlib import Path
+from rclpy.node import Node
+from std_msgs.msg import String
+from sealegs_ros import scheduling
+from sealegs_ros.runtime import run_node, steady_timer
+
+class Listener(Node):
+    def __init__(self):
+        super().__init__("listener")
+        self.publisher = self.create_publisher(String, "echo", 10)
+        self.create_subscription(String, "echo", self.hear, 10)
+        self.timer = steady_timer(self, 0.01, lambda: self.publisher.publish(String(data="here")))
+
+    def hear(self, message):
+        policies = {os.sched_getscheduler(int(task.name)) for task in Path("/proc/self/task").iterdir()}
+        print(type(self.executor).__name__, message.data, sorted(policies), scheduling.texts(), flush=True)
+        os._exit(0)
+
+sys.exit(run_node(Listener))
+"""
+
+
+def run(*arguments: str, node: str = NODE, before: Callable[[], object] | None = None) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", textwrap.dedent(node), "--ros-args", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -82,6 +110,46 @@ def test_errors_end_with_their_code(factor: str, code: int, line: str) -> None:
     assert process.returncode == code
     assert line in err
     assert ("closed" in out) == (factor != "fast")
+
+
+HEARD = "EventsExecutor here"
+CAP_SYS_NICE, PR_CAPBSET_DROP = 23, 24
+
+
+def forbid_realtime() -> None:
+    """What `exec` then starts may not raise its priority: it was never allowed to, or loses the capability here."""
+    ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_SYS_NICE, 0, 0, 0)
+    resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))
+
+
+def test_a_node_spins_on_the_events_executor() -> None:
+    out, err = run(node=LISTENER).communicate(timeout=20)
+    assert out == f"{HEARD} [0] {{'scheduling': 'normal'}}\n", err
+    assert "SCHED_FIFO" not in err
+
+
+def test_a_realtime_priority_that_is_not_permitted_is_reported_and_the_node_runs() -> None:
+    out, err = run("-p", "realtime_priority:=7", node=LISTENER, before=forbid_realtime).communicate(timeout=20)
+    assert out.startswith(f"{HEARD} [0] {{'scheduling': 'normal: SCHED_FIFO not permitted: "), err
+    assert "RLIMIT_RTPRIO allows 0" in out
+    assert "[WARN]" in err
+    assert "realtime_priority 7: normal: SCHED_FIFO not permitted" in err
+
+
+def test_a_realtime_priority_that_is_permitted_reaches_every_thread() -> None:
+    probe = "import os; os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(7))"
+    if subprocess.run([sys.executable, "-c", probe], stderr=subprocess.DEVNULL, check=False).returncode:
+        pytest.skip("this machine permits no SCHED_FIFO here (rtprio, CAP_SYS_NICE, cgroup)")
+    out, err = run("-p", "realtime_priority:=7", node=LISTENER).communicate(timeout=20)
+    assert out.startswith(f"{HEARD} [{os.SCHED_FIFO}] {{'scheduling': 'SCHED_FIFO 7, memory "), err
+    assert "SCHED_FIFO 7" in err
+
+
+def test_a_realtime_priority_that_there_is_not_is_refused() -> None:
+    process = run("-p", "realtime_priority:=100", node=LISTENER)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert "realtime_priority must lie in [0, 99], got 100" in err
 
 
 @pytest.mark.parametrize("arguments", [["--no-such-flag"], ["--log-level", "no-such-flag"]])

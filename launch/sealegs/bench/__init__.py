@@ -18,7 +18,12 @@ BENCHES: dict[str, tuple[str, str]] = {
     "inference": ("inference", "one action by PolicyRuntime, by the bare onnxruntime call and by torch eager"),
     "resume": ("resume", "trainings killed with SIGKILL at moments of chance, against ones left alone, byte for byte"),
     "fqe": ("fqe", "values of fourteen policies from logs alone, against simulation"),
+    "gate": ("gate", "bad bundles of many kinds, and the sound ones that they were made from, before the replay gate"),
+    "delays": ("delays", "policies trained with measured delays and without, on robots that have them or have not"),
     "finetune": ("finetune", "PPO and IQL going on from policies of logs, against PPO from nothing, at equal steps"),
+    "best-of-n": ("best_of_n", "the best of 1 to 64 candidate actions by reward.onnx: success, the turn-down, latency"),
+    "support": ("support", "what the support guard notices, how soon, and how often it stops a robot for nothing"),
+    "swap": ("swap", "policies swapped in motion, rolled back, and shadowed: gaps between commands, and latency"),
 }
 
 

@@ -26,6 +26,8 @@ class Config:
     compare: tuple[Path, ...] = ()
     """Checkpoints to compare with on the same starts, as many as policies, each paired with one: with one policy
     episode by episode, with several seed by seed."""
+    delays: Path | None = None
+    """timing.json of a policy node: the policies see and act as late as was measured there."""
     films: Path | None = None
     """Write the episodes with the best, the median and the worst return of the first policy as animated GIFs there."""
     camera: str = "front"
@@ -52,6 +54,8 @@ def run(config: Config) -> int:
         raise LearningError("--policy names no policy: give one or more checkpoints or runs")
     if others and len(others) != len(paths):
         raise LearningError(f"--compare pairs policies one to one: {len(paths)} given, but {len(others)} to compare")
+    if config.films is not None and config.delays is not None:
+        raise LearningError("--films show episodes without delays: leave out --delays or --films")
     if config.films is not None:
         require_folder(config.films)
     if config.json is not None:
@@ -76,8 +80,10 @@ def _evaluate(path: Path, config: Config) -> Evaluation:
     from sealegs_contract.errors import LearningError
     from sealegs_learning.evaluation.evaluate import evaluate
     from sealegs_learning.training.checkpoint import load_actor
+    from sealegs_sim.delays import Delays
 
     policy = load_actor(path)
+    delays = None if config.delays is None else Delays.read(config.delays)
     task = config.task or policy.task
     if not task:
         raise LearningError("the checkpoint names no single task: give --task")
@@ -89,6 +95,7 @@ def _evaluate(path: Path, config: Config) -> Evaluation:
             config.episodes,
             config.seed,
             progress=lambda step, steps: bar.update(job, completed=step, total=steps),
+            delays=delays,
         )
     print(f"{path} on {task}: {_in_words(result)} ({result.seconds:.1f} s)")
     return result

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from sealegs.exporting import BestOfNOptions
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,16 @@ class Config:
     """Write one .zip file."""
     overwrite: bool = False
     """Replace a bundle that is there already."""
+    support: bool = True
+    """Fit a support guard to the data that the policy was trained on, where they are known and there."""
+    support_data: Path | None = None
+    """Dataset to fit it on instead."""
+    support_runs: Path | None = None
+    """Dataset of this policy's own episodes with all in order: the thresholds then bound ITS false alarms."""
+    false_alarms: float = 0.01
+    """Share of episodes with all in order in which the guard may hold."""
+    best_of_n: BestOfNOptions = field(default_factory=BestOfNOptions)
+    """Add a scorer, so that the policy node can choose the best of N candidate actions."""
 
 
 def run(config: Config) -> int:
@@ -29,17 +41,34 @@ def run(config: Config) -> int:
     from rich.console import Console
 
     from sealegs.exporting import export_checkpoint
+    from sealegs.support_fitting import find_support_data
     from sealegs_deploy.bundle import load_bundle
     from sealegs_deploy.runtime import PolicyRuntime
+    from sealegs_deploy.scoring import best_of_n
     from sealegs_deploy.signing import own_key
+    from sealegs_deploy.support import load_support
 
     out = config.out.with_name(f"{config.out.name}.zip") if config.zip and config.out.suffix != ".zip" else config.out
     key = own_key(config.key)
+    options, why_not = find_support_data(
+        config.policy, config.support, config.support_data, config.support_runs, config.false_alarms
+    )
     with Console(stderr=True).status("exporting and comparing 10,000 outputs"):
-        manifest = export_checkpoint(config.policy, out, config.key, config.name, config.overwrite)
-        PolicyRuntime(load_bundle(out, trusted_public_keys=(key.public_key,)))
+        manifest = export_checkpoint(
+            config.policy, out, config.key, config.name, config.overwrite, config.best_of_n, support=options
+        )
+        bundle = load_bundle(out, trusted_public_keys=(key.public_key,))
+        runtime = PolicyRuntime(bundle)
+        load_support(bundle)
+        if manifest.best_of_n is not None:
+            best_of_n(bundle, runtime, 2)
     size = sum(file.stat().st_size for file in out.iterdir()) if out.is_dir() else out.stat().st_size
     difference = manifest.parity.max_abs_difference_rad
     print(f"wrote {out} ({size / 1e6:.2f} MB): {manifest.name} version {manifest.version}, signed by {key.id}")
     print(f"torch and onnxruntime differ by at most {difference:.2g} rad over {manifest.parity.inputs:,} inputs")
+    if best := manifest.best_of_n:
+        print(
+            f"{best.file}: {best.members} members, reward {best.reward}, differs by {best.max_relative_difference:.2g}"
+        )
+    print(f"support guard: {manifest.support.line if manifest.support else f'none: {why_not}'}")
     return 0

@@ -59,4 +59,7 @@ def check_bundles(serves_policy: bool, values: Mapping[str, str]) -> None:
         return
     from sealegs_deploy.bundle import load_bundle
 
-    load_bundle(values["policy_path"], [key for key in values.get("trusted_keys", "").split(":") if key])
+    keys = [key for key in values.get("trusted_keys", "").split(":") if key]
+    candidate = values.get("candidate_path", "")
+    for path in (values["policy_path"], *([candidate] if candidate else [])):
+        load_bundle(path, keys)

@@ -27,14 +27,18 @@ def run(config: Config) -> int:
     """Print what the bundle is."""
     from sealegs_contract.robot import load_robot
     from sealegs_deploy.bundle import load_bundle
+    from sealegs_deploy.certificate import gate_line
     from sealegs_deploy.manifest import check_fits, summary
     from sealegs_deploy.runtime import PolicyRuntime
+    from sealegs_deploy.support import load_support
 
     bundle = load_bundle(config.bundle, config.trust, config.minimum_version)
     PolicyRuntime(bundle)
+    load_support(bundle)
     if config.robot:
         check_fits(bundle.manifest, load_robot(config.robot))
     rows = {"signed by": f"key {bundle.key_id}, trusted here"} | summary(bundle.manifest)
+    rows["gate"] = gate_line(bundle)
     width = max(map(len, rows))
     print(f"{config.bundle}: verified")
     for label, text in rows.items():

@@ -31,21 +31,25 @@ def render_report(summary: Summary, run_dir: Path) -> str:
             sections.what_was_run(summary),
         )
     )
-    title = escape(f"Sealegs: {summary.task or summary.name}")
+    script = f"<script>{_resource('player.js')}</script>" if summary.ros and summary.ros.films else ""
+    return whole_page(f"Sealegs: {summary.task or summary.name}", body, script)
+
+
+def whole_page(title: str, body: str, script: str = "") -> str:
+    """A self-contained page around the sections `body`."""
     head = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{_resource('page.css')}{svg.MARK_STYLE}</style></head>"
+        f"<title>{escape(title)}</title><style>{_resource('page.css')}{svg.MARK_STYLE}</style></head>"
     )
-    script = f"<script>{_resource('player.js')}</script>" if summary.ros and summary.ros.films else ""
     return f"{head}<body><main>\n{body}</main>{script}</body></html>\n"
 
 
 def write_report(summary: Summary | Mapping[str, Any], run_dir: Path, out: Path) -> None:
     """Write the page about a run to `out`, atomically. Raises ReportError for a malformed summary or image."""
     whole = summary if isinstance(summary, Summary) else parse_summary(dict(summary), "summary")
-    _write(out, render_report(whole, run_dir))
+    write_page(out, render_report(whole, run_dir))
 
 
 def write_images(summary: Summary, run_dir: Path, folder: Path) -> list[Path]:
@@ -65,7 +69,7 @@ def write_images(summary: Summary, run_dir: Path, folder: Path) -> list[Path]:
     paths = []
     for name, width, (body, height) in drawn:
         path = folder / f"{name}.svg"
-        _write(path, svg.drawing(width, height, body, f"{name} of the run {summary.name}", standalone=True))
+        write_page(path, svg.drawing(width, height, body, f"{name} of the run {summary.name}", standalone=True))
         paths.append(path)
     return paths
 
@@ -79,7 +83,8 @@ def _resource(name: str) -> str:
     return resources.files("sealegs.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _write(path: Path, content: str) -> None:
+def write_page(path: Path, content: str) -> None:
+    """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_text(content, encoding="utf-8")

@@ -18,8 +18,8 @@ CLIENTS = ("/episode_client", "/_ros2cli_*")
 """Names of the nodes that run in the operator's enclave: our own client, and those of the `ros2` command line."""
 DISCOVERY = "ros_discovery_info"  # on which the middleware tells which node owns what; outside the ROS names
 OWN_SERVICES: Mapping[str, tuple[str, ...]] = {
-    ROBOT: ("reset",),
-    POLICY: ("arm", "disarm", "resume", "reset_fault", "e_stop"),
+    ROBOT: ("reset", "reset_fault", "e_stop"),
+    POLICY: ("arm", "disarm", "resume", "reset_fault", "e_stop", "load_candidate", "swap"),
     RECORDER: ("start_episode", "stop_episode", "discard_episode"),
 }
 NODE_SERVICES = (  # of every rclpy node
@@ -75,8 +75,11 @@ def graph(
     state = {f"~/{name}" for name in ("status", "transition_event")}
     unread = {topics.JOINT_TRAJECTORY, topics.CLOCK}
     nodes = {
-        ROBOT: (streams - unread | clock, {topics.JOINT_TRAJECTORY} | clock),
-        POLICY: ({topics.JOINT_TRAJECTORY, topics.DIAGNOSTICS} | state, seen | clock),
+        ROBOT: (streams - unread | clock | {"~/status"}, {topics.JOINT_TRAJECTORY, topics.E_STOP} | clock),
+        POLICY: (
+            {topics.JOINT_TRAJECTORY, topics.DIAGNOSTICS, topics.SHADOW, "~/shadow"} | state,
+            {topics.E_STOP, topics.ROBOT_STATUS} | seen | clock,
+        ),
         RECORDER: ({"~/finished", topics.DIAGNOSTICS}, streams),
     }
     prefix = namespace.rstrip("/")
@@ -105,11 +108,11 @@ def _node(prefix: str, node: str, publish: set[str], subscribe: set[str]) -> Acc
 
 
 def _operator(prefix: str, nodes: Mapping[str, Access], streams: set[str], teleoperation: bool) -> Access:
-    """Reads everything, calls every service, and commands nothing unless told so."""
+    """Reads everything, calls every service, may press the emergency stop, and commands nothing unless told so."""
     told = frozenset().union(*(access.publish for access in nodes.values()))
     command = _resolved(prefix, "", {topics.JOINT_TRAJECTORY})
     return Access(
-        frozenset(EVERY_NODE) | (command if teleoperation else frozenset()),
+        frozenset(EVERY_NODE) | _resolved(prefix, "", {topics.E_STOP}) | (command if teleoperation else frozenset()),
         _resolved(prefix, "", streams) | told,
         frozenset(f"{client}/{name}" for client in CLIENTS for name in NODE_SERVICES),
         frozenset().union(*(access.serve for access in nodes.values())),

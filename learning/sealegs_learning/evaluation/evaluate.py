@@ -101,17 +101,18 @@ def evaluate(
     seed: int = 1000,
     robot: Any = None,
     progress: Progress | None = None,
+    delays: Any = None,
 ) -> Evaluation:
     """Run `episodes` episodes of `task`. The policy maps raw observations to actions in [-1, 1].
 
     One that has history, chunks or cameras is fed as the controller feeds it; rendering takes some 8 ms an image.
-    `robot` is a profile or a name; the policy's own by default. Raises LearningError if the policy observes what the
-    task does not give.
+    `robot` is a profile or a name; the policy's own by default. `delays` (sealegs_sim.delays.Delays) let it see and act
+    late. Raises LearningError if the policy observes what the task does not give.
     """
     if episodes < 1:
         raise LearningError(f"an evaluation needs at least 1 episode, got {episodes}")
     started = time.perf_counter()
-    env, horizon = _batch_env(policy, task, episodes, robot)
+    env, horizon = _batch_env(policy, task, episodes, robot, delays)
     actor = PolicyActor(policy, env)
     try:
         observation, info = env.reset(seed=[seed + i for i in range(episodes)])
@@ -127,23 +128,20 @@ def evaluate(
     finally:
         actor.close()
         env.close()
-    return Evaluation(
-        task,
-        episodes,
-        seed,
-        tuple(bool(value) for value in info.get("success", ())),
-        tuple(float(value) for value in info.get("progress", ())),
-        tuple(float(value) for value in returns),
-        time.perf_counter() - started,
-    )
+    successes = tuple(bool(value) for value in info.get("success", ()))
+    progresses, totals = (tuple(map(float, values)) for values in (info.get("progress", ()), returns))
+    return Evaluation(task, episodes, seed, successes, progresses, totals, time.perf_counter() - started)
 
 
-def _batch_env(policy: nn.Module, task: str, episodes: int, robot: Any) -> tuple[Any, int]:
+def _batch_env(policy: nn.Module, task: str, episodes: int, robot: Any, delays: Any = None) -> tuple[Any, int]:
     """All episodes of a robot's task or of a locomotion benchmark as one env, and the most steps they take."""
     from sealegs_sim.locomotion import LOCOMOTION, LocomotionEnv
     from sealegs_sim.tasks import TASKS, get_task
     from sealegs_sim.vector import BatchEnv
 
+    sees: Any = getattr(policy, "observation_spec", None)
+    if delays is not None and (task in LOCOMOTION or (sees is not None and sees.images)):
+        raise LearningError("delays are for a robot's tasks and for policies without cameras")
     if task in LOCOMOTION:
         own: Any = getattr(policy, "robot", None)
         if own is not None:
@@ -157,7 +155,7 @@ def _batch_env(policy: nn.Module, task: str, episodes: int, robot: Any) -> tuple
     described = get_task(task)
     profile = robot if robot is not None else getattr(policy, "robot", "so101")
     check_fits(policy, described, profile)
-    return BatchEnv(described.name, num_envs=episodes, robot=profile), described.horizon_steps
+    return BatchEnv(described.name, num_envs=episodes, robot=profile, delays=delays), described.horizon_steps
 
 
 def check_task(policy: nn.Module, task: str, robot: Any = None) -> None:

@@ -22,7 +22,10 @@ from sealegs_learning.networks import StackedPerceptron
 
 
 def fqe_target(reward: Tensor, terminal: Tensor, next_q: Tensor, gamma: float) -> Tensor:
-    """r + gamma (1 - terminal) Q(s', pi(s')): (B,), (B,) and (..., B) -> (..., B). A time limit is not a terminal."""
+    """r + gamma (1 - terminal) Q(s', pi(s')): (B,) or (K, B), (B,) and (..., B) -> (..., B).
+
+    A time limit is not a terminal.
+    """
     return reward + gamma * (1.0 - terminal) * next_q
 
 
@@ -86,7 +89,10 @@ class FQE:
         weight: Tensor,
         bounds: tuple[float, float],
     ) -> Tensor:
-        """One gradient step; the loss. `next_action` (P, B, J) are the policies' at s', `weight` (K, B)."""
+        """One gradient step; the loss. `next_action` (P, B, J) are the policies' at s', `weight` (K, B).
+
+        `reward` (B,), or (K, B) where every member has a reward of its own.
+        """
         c = self.settings
         with torch.no_grad():
             next_q = self._of(self.target, next_observation, next_action)

@@ -119,10 +119,10 @@ def load_inputs(dataset: RewardSource, config: RewardConfig, rows: NDArray[np.in
     return RewardInputs(state, frames)
 
 
-def relabel(
+def raw_rewards(
     model: RewardEnsemble, dataset: RewardSource, config: RewardConfig, progress: Progress | None = None
-) -> Reward:
-    """Standardise the model over all rows of the dataset and give its mean and spread (N,)."""
+) -> torch.Tensor:
+    """The members' rewards (K, N) of all rows, not standardised."""
     count, chunk = len(dataset.state), 2048
     raw = []
     with torch.no_grad():
@@ -131,9 +131,16 @@ def relabel(
             raw.append(model(load_inputs(dataset, config, rows)))
             if progress is not None:
                 progress("reward of every frame", int(rows[-1]) + 1, count, {})
-        members = torch.cat(raw, dim=1)
-        model.standardise(members)
-        standard = (members - model.offset) / model.scale
+    return torch.cat(raw, dim=1)
+
+
+def relabel(
+    model: RewardEnsemble, dataset: RewardSource, config: RewardConfig, progress: Progress | None = None
+) -> Reward:
+    """Standardise the model over all rows of the dataset and give its mean and spread (N,)."""
+    members = raw_rewards(model, dataset, config, progress)
+    model.standardise(members)
+    standard = (members - model.offset) / model.scale
     return Reward(standard.mean(0).numpy(), standard.std(0, unbiased=False).numpy())
 
 

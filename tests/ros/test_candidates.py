@@ -1,0 +1,126 @@
+"""Candidates on real nodes in motion: shadowed, swapped in, rolled back; and who may stop the policy from outside."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from trajectory_msgs.msg import JointTrajectory
+
+from sealegs.bench.swap_rig import SwapRig, failing_bundle, other_bundle, swap_rig
+from sealegs.faults.live.bundles import circling_bundle, configuration
+from sealegs.faults.live.nodes import isolated
+from sealegs_contract import topics
+from sealegs_ros import qos
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwapRig]:
+    """In lockstep: the simulation waits for each command, so that a gap is a command that nobody sent."""
+    with isolated(configuration()):
+        folder = tmp_path_factory.mktemp("nodes")
+        parameters = {"shadow": True, "candidate_path": circling_bundle(), "probation_s": 1.0}
+        with swap_rig(folder, lockstep=True, **parameters) as made:
+            yield made
+
+
+def candidate(rig: SwapRig) -> dict[str, object]:
+    return rig.status["candidate"]
+
+
+def test_the_policy_as_its_own_shadow_does_not_differ_and_another_does(rig: SwapRig):
+    shadowed = rig.client.collect(JointTrajectory, topics.SHADOW, qos.COMMAND)
+    rig.move()
+    shadowed.clear()
+    assert candidate(rig) | {"reason": ""} == {
+        "policy": "circling", "version": rig.status["version"], "state": "ready", "reason": "", "shadow": True,
+        "swaps": 0, "rollbacks": 0,
+    }  # fmt: skip
+    rig.client.spin_until(lambda: len(shadowed) > 30, what="shadow commands")
+    sent = {command.stamp_ns: command.position[0].tolist() for _, command in rig.watch.commands}
+    assert sum(list(message.points[0].positions) in sent.values() for message in shadowed) > 20
+    rig.wanted("disarm")
+    rig.client.spin_until(lambda: rig.scores, what="the score")
+    same = json.loads(rig.scores[-1].data)
+    assert (same["candidate"], same["episode"]["errors"]) == ("circling", 0)
+    assert same["episode"]["compared"] > 20
+    assert same["episode"]["divergence_rad"]["max"] == 0.0
+
+    rig.load(other_bundle())
+    rig.move()
+    rig.client.spin_until(lambda: float(rig.operator.values().get("shadow_compared", 0)) > 20, what="diagnostics")
+    assert float(rig.operator.values()["shadow_divergence_rad_p50"]) > 1e-4
+    rig.wanted("disarm")
+    rig.client.spin_until(lambda: json.loads(rig.scores[-1].data)["candidate"] == "slower", what="the score")
+    assert json.loads(rig.scores[-1].data)["episode"]["divergence_rad"]["p50"] > 1e-4
+
+
+def test_a_swap_in_motion_misses_no_command_and_lasts(rig: SwapRig):
+    rig.move()
+    began = time.monotonic()
+    rig.load(other_bundle())
+    rig.swap()
+    rig.client.spin_until(lambda: candidate(rig)["state"] == "none", what="the end of the probation")
+    assert (rig.status["policy"], rig.operator.state) == ("slower", "active")
+    assert "kept slower" in str(candidate(rig)["reason"])
+    assert rig.gaps(began, time.monotonic()).missed == 0
+    refused = rig.operator.call("swap")
+    assert not refused.success
+    assert "no candidate is ready" in refused.message
+
+
+def test_a_candidate_that_fails_gives_the_controls_back_in_the_same_tick(rig: SwapRig):
+    rig.move()
+    former = rig.status["policy"]
+    began = time.monotonic()
+    rig.load(failing_bundle())
+    # Past the probation of the other test: the circle must come round to where this one fails.
+    rig.set_parameter("probation_s", 20.0)
+    rig.swap()
+    rig.client.spin_until(lambda: candidate(rig)["rollbacks"] == 1, what="the rollback")
+    assert (rig.status["policy"], rig.operator.state, candidate(rig)["state"]) == (former, "active", "none")
+    assert "not finite" in str(candidate(rig)["reason"])
+    assert "rolled back from failing" in rig.policy.log
+    assert rig.gaps(began, time.monotonic()).missed == 0
+    rig.client.spin_until(lambda: rig.operator.values()["candidate_rollbacks"] == "1", 0.9, "diagnostics at once")
+
+
+def test_what_may_not_run_is_no_candidate(rig: SwapRig, tmp_path: Path):
+    rig.set_parameter("candidate_path", str(tmp_path / "absent"))
+    rig.wanted("load_candidate")
+    rig.client.spin_until(lambda: candidate(rig)["state"] == "refused", what="the refusal")
+    assert "no bundle at" in str(candidate(rig)["reason"])
+    rig.set_parameter("require_gate", True)
+    rig.set_parameter("candidate_path", str(other_bundle()))
+    rig.wanted("load_candidate")
+    rig.client.spin_until(lambda: "no gate certificate" in str(candidate(rig)["reason"]), what="the refusal")
+    rig.set_parameter("require_gate", False)
+
+
+def test_the_emergency_stop_topic_is_a_fault_that_its_release_does_not_end(rig: SwapRig):
+    rig.move()
+    rig.operator.publish_e_stop(True)
+    assert rig.operator.wait_for("fault")["emergency_stop"] is True
+    rig.client.spin_until(lambda: rig.operator.values().get("state") == "fault", 0.9, "diagnostics at once")
+    assert not rig.operator.call("reset_fault").success
+    rig.operator.publish_e_stop(False)
+    rig.client.spin_until(lambda: not rig.status["emergency_stop"], what="the release")
+    assert rig.operator.state == "fault"
+    rig.operator.stand_down()
+
+
+def test_while_the_robot_node_is_in_fault_the_policy_is_and_cannot_be_armed(rig: SwapRig):
+    rig.move()
+    assert rig.operator.e_stop(True, "robot_node").success
+    status = rig.operator.wait_for("fault")
+    assert status["reason"].startswith("robot node: emergency stop pressed")
+    assert status["emergency_stop"] is False
+    rig.wanted("reset_fault")
+    refused = rig.operator.call("arm")
+    assert not refused.success
+    assert "robot node: emergency stop pressed" in refused.message
+    assert rig.operator.e_stop(False, "robot_node").success
+    rig.move()
