@@ -13,7 +13,7 @@ pytest.importorskip("rclpy", reason="the robot loop needs the extra `ros`")
 from sealegs.faults.frame import Outcome, Trials
 from sealegs.faults.rows import inputs
 from sealegs_contract import guard, observation
-from sealegs_deploy import controller
+from sealegs_deploy import pilot
 
 ROWS = {fault.row: fault for fault in inputs.FAULTS}
 
@@ -37,7 +37,7 @@ def by_index(names: tuple[str, ...], values: np.ndarray, wanted: tuple[str, ...]
 
 def test_a_defect_is_counted_as_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observation, "reorder", by_index)
-    monkeypatch.setattr(controller, "check_fits", lambda manifest, robot: None)
+    monkeypatch.setattr(pilot, "check_fits", lambda manifest, robot: None)
     mapped = outcome_of(13, 20, tmp_path)
     assert mapped.failures >= 10
     assert "mapped wrongly" in mapped.notes[0]
