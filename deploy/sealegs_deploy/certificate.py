@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from sealegs_contract.errors import BundleError
 from sealegs_contract.robot import FrozenModel
 from sealegs_deploy.bundle import VerifiedBundle, check_unchanged, write_bundle
-from sealegs_deploy.gate import Figures
+from sealegs_deploy.gate_findings import Figures
 from sealegs_deploy.gate_thresholds import Thresholds, Verdict, judge
 from sealegs_deploy.signing import SigningKey
 

@@ -32,6 +32,7 @@ from sealegs_deploy.manifest import (
     BestOfN,
     ExportParity,
     GraphInfo,
+    InputStatistics,
     Manifest,
     Metric,
     Provenance,
@@ -77,9 +78,9 @@ def export_bundle(
     """Write a signed bundle of `module`, which maps raw observations (B, history * D) to actions (B, J) in [-1, 1].
 
     A chunk is (B, chunk, J); the cameras of the observation follow as further arguments (B, height, width, 3) uint8.
-    `statistics`: mean and deviation of the training data, from which the comparison inputs are drawn; without them
-    they come from the robot's limits. `out`: a folder, or a file ending in .zip. `files`: further files, as the
-    policy's card; they are signed as well.
+    `statistics`: mean and deviation of the training data by which `module` normalises, (history * D,) each. They go
+    into the manifest, and the comparison inputs are drawn from them; without them from the robot's limits. `out`: a
+    folder, or a file ending in .zip. `files`: further files, as the policy's card; they are signed as well.
     Raises BundleError when torch and onnxruntime differ by more than 1e-5 rad on any of the comparison inputs.
     """
     check_free(Path(out), overwrite)
@@ -107,6 +108,7 @@ def export_bundle(
         graph=GraphInfo(opset=OPSET),
         best_of_n=request.best_of_n,
         support=request.support,
+        input_statistics=_recorded(statistics),
         timing=request.timing or TimingContract.of(request.robot, request.observation),
         provenance=request.provenance,
         metrics=request.metrics,
@@ -115,6 +117,19 @@ def export_bundle(
     )
     write_bundle({**(files or {}), POLICY_NAME: data, MANIFEST_NAME: manifest.to_bytes()}, out, key, overwrite)
     return manifest
+
+
+def _recorded(statistics: Statistics | None) -> InputStatistics | None:
+    """What the manifest says of them. BundleError where they cannot be what inputs are normalised by."""
+    if statistics is None:
+        return None
+    mean, std = (values.astype(np.float64) for values in statistics)
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0.0).all()):
+        raise BundleError(
+            f"statistics must be finite, with deviations above 0; they have means in [{mean.min()}, {mean.max()}] and "
+            f"deviations in [{std.min()}, {std.max()}]"
+        )
+    return InputStatistics(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
 
 def scaled_module(module: torch.nn.Module, action: ActionSpec) -> torch.nn.Module:

@@ -52,7 +52,8 @@ class Replayed:
 
     output: the policy's own. target: where it wanted to go. command: what the guard made of it. recorded: what the
     recorded behaviour would have put out to command what it commanded; NaN where nothing was commanded.
-    observed (T, D): the newest frame. inputs, images: some of what the policy was asked, with its whole history.
+    observed (T, D): the newest frame. inputs, images: some of what the policy was asked, with its whole history; asked:
+    in which periods.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Replayed:
     refused_samples: int = 0
     inputs: tuple[NDArray[np.float32], ...] = ()
     images: tuple[Images, ...] = ()
+    asked: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
     @property
     def armed(self) -> bool:
@@ -129,6 +131,7 @@ class _Seen:
     observed: list[NDArray[np.float32]] = field(default_factory=list)
     elapsed_ns: list[int] = field(default_factory=list)
     inputs: list[tuple[NDArray[np.float32], Images]] = field(default_factory=list)
+    asked: list[int] = field(default_factory=list)
 
 
 class _WatchedPilot(Pilot):
@@ -156,6 +159,7 @@ class _WatchedPilot(Pilot):
             output = self.watched.output
             self._chunk.begin(stamp_ns, output if output.ndim > 1 else output[None])
             self.seen.inputs.append((self.watched.input, self.watched.images))
+            self.seen.asked.append(len(self.seen.output))
         self.seen.stamp_ns.append(stamp_ns)
         self.seen.output.append(self._chunk.action(stamp_ns))
         self.seen.target.append(proposal.target)
@@ -223,6 +227,9 @@ def _tick(controller: Controller, pilot: _WatchedPilot, now_ns: int) -> None:
     if command is None:  # proposed, then not sent: overrun or alarm
         for values in (seen.stamp_ns, seen.output, seen.target, seen.observed, seen.elapsed_ns):
             values.pop()  # type: ignore[attr-defined]
+        if seen.asked[-1:] == [proposed]:
+            seen.asked.pop()
+            seen.inputs.pop()
         return
     seen.command.append(command.position[0])
     controller.sent()
@@ -248,6 +255,7 @@ def _result(controller: Controller, pilot: _WatchedPilot, episode: GateEpisode, 
         refused_samples=controller.rejected_samples,
         inputs=tuple(seen.inputs[k][0] for k in kept),
         images=tuple(seen.inputs[k][1] for k in kept),
+        asked=np.array([seen.asked[k] for k in kept], dtype=np.int64),
     )
 
 

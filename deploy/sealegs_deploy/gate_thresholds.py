@@ -44,6 +44,10 @@ class Thresholds(FrozenModel):
     repetition_max: Limit
     sensitivity_max: Limit
     loop_gain_max: Limit
+    normalisation_mismatch_max: Limit = None
+    input_shift_max: Limit = None
+    input_spread_max: Limit = None
+    renormalised_gain_max: Limit = None
     inference_budget_share_max: Limit
     value_gain_min: Annotated[float, Field(allow_inf_nan=False)] | None
     may_be_missing: tuple[str, ...] = ()
@@ -97,6 +101,10 @@ RULES: dict[str, tuple[str, str]] = {
     "repetition_max": ("repetition", "difference between two answers to the same observation"),
     "sensitivity_max": ("sensitivity", "change of action under sensor noise, of full scale"),
     "loop_gain_max": ("loop_gain", "gain from joint position to command, rad/rad"),
+    "normalisation_mismatch_max": ("normalisation_mismatch", "the graph's normalisation against the manifest's"),
+    "input_shift_max": ("input_shift", "mean of a normalised input over the bags, in training deviations"),
+    "input_spread_max": ("input_spread", "deviation of a normalised input over the bags, in training deviations"),
+    "renormalised_gain_max": ("renormalised_gain", "what the bags' own normalisation would mend, as ln of the error"),
     "inference_budget_share_max": ("inference_budget_share", "inference here (p99) over the bundle's budget"),
     "value_gain_min": ("value_gain_high", "value less the record's, upper end of its 95% interval"),
 }

@@ -109,6 +109,17 @@ class BestOfN(FrozenModel):
     max_relative_difference: Annotated[float, Field(ge=0.0, le=PARITY_TOLERANCE_RAD)]
 
 
+class InputStatistics(FrozenModel):
+    """Mean and deviation of the training data, by which the graph normalises its vector input.
+
+    One value for each of the history * D elements, in the input's own unit: that of the field after its scale and
+    offset. A deviation may have been raised to the learner's floor. `sealegs gate` holds graph and bags against them.
+    """
+
+    mean: tuple[Finite, ...]
+    std: tuple[Positive, ...]
+
+
 class Provenance(FrozenModel):
     """Where a policy came from. `training` is the learner's configuration as it was used."""
 
@@ -139,6 +150,7 @@ class Manifest(FrozenModel):
     graph: GraphInfo
     best_of_n: BestOfN | None = None
     support: SupportInfo | None = None
+    input_statistics: InputStatistics | None = None
     timing: TimingContract
     provenance: Provenance = Provenance()
     metrics: tuple[Metric, ...] = ()
@@ -163,6 +175,13 @@ class Manifest(FrozenModel):
                 f"best_of_n has {len(self.best_of_n.std)} deviations and the policy chunks of {self.temporal.chunk}; "
                 f"it needs {self.action.size} deviations, and single actions"
             )
+        if said := self.input_statistics:
+            size = self.temporal.history * self.observation.size
+            if not len(said.mean) == len(said.std) == size:
+                raise ValueError(
+                    f"input_statistics have {len(said.mean)} means and {len(said.std)} deviations; the policy's input "
+                    f"has {size} elements"
+                )
         if self.parity.max_abs_difference_rad > self.parity.tolerance_rad:
             raise ValueError(
                 f"the export differs from torch by {self.parity.max_abs_difference_rad:.3g} rad, "

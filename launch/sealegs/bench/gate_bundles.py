@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sealegs_deploy.bundle import VerifiedBundle, write_bundle
-from sealegs_deploy.manifest import POLICY_NAME, Manifest
+from sealegs_deploy.manifest import MANIFEST_NAME, POLICY_NAME, InputStatistics, Manifest
 from sealegs_deploy.signing import SigningKey
 
 SEEN, DONE = "raw_observation", "good_action"
@@ -38,6 +38,11 @@ class Spoiling:
     def rng(self, kind: str) -> np.random.Generator:
         """Equal for equal badness and seed, whatever its size."""
         return np.random.default_rng([self.seed, zlib.crc32(kind.encode())])
+
+    def towards(self, source: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean and deviation (D,), the share `size` of the way to those of other data."""
+        mean, deviation = self.other[source]
+        return self.mean + self.size * (mean - self.mean), self.deviation * (deviation / self.deviation) ** self.size
 
     @property
     def full(self) -> NDArray[np.float32]:
@@ -199,9 +204,9 @@ def stretched(cut: Surgeon, s: Spoiling) -> None:
 
 def foreign(cut: Surgeon, s: Spoiling, source: str) -> None:
     """The share `size` of the way to the normalisation of other data: mean, and deviation by its logarithm."""
-    mean, deviation = s.other[source]
-    cut.see("Sub", cut.constant(s.mean + s.size * (mean - s.mean)))
-    cut.see("Mul", cut.constant((s.deviation / deviation) ** s.size))
+    mean, deviation = s.towards(source)
+    cut.see("Sub", cut.constant(mean))
+    cut.see("Mul", cut.constant(s.deviation / deviation))
     cut.see("Add", cut.constant(s.mean))
 
 
@@ -227,6 +232,8 @@ def constant(cut: Surgeon, s: Spoiling) -> None:
 Badness = Callable[[Surgeon, Spoiling], None]
 RESTING, SIBLING = "a robot at rest", "another task"
 """Whose normalisation may be left in a bundle: names in `Spoiling.other`."""
+RESTATED = {"exported with another task's": SIBLING}
+"""Kinds whose manifest says the wrong numbers as well, as where the checkpoint itself held them at the export."""
 
 KINDS: dict[str, tuple[Badness, float | None, tuple[float, ...]]] = {
     # name: (surgery, nominal size or None where it is only in the sweep, sizes of the sweep)
@@ -242,8 +249,8 @@ KINDS: dict[str, tuple[Badness, float | None, tuple[float, ...]]] = {
     "shifted normalisation": (shifted, 2.0, (0.25, 0.5, 1.0, 1.5, 2.0)),
     "stretched normalisation": (stretched, 2.0, (0.25, 0.5, 1.0, 1.5, 2.0)),
     "normalisation of a robot at rest": (partial(foreign, source=RESTING), 1.0, (0.05, 0.1, 0.2, 0.5, 1.0)),
-    # Replay does not always tell what is left from a sound policy that is weaker: a claim of its own.
-    "normalisation of another task": (partial(foreign, source=SIBLING), None, (0.25, 0.5, 1.0, 1.5, 2.0)),
+    "normalisation of another task": (partial(foreign, source=SIBLING), 1.0, (0.05, 0.1, 0.25, 0.5, 1.0)),
+    "exported with another task's": (partial(foreign, source=SIBLING), 1.0, (0.25, 0.5, 1.0, 1.5, 2.0)),
     "random weights": (random_weights, 1.0, (0.1, 0.25, 0.5, 0.75, 1.0)),
     "constant output": (constant, 1.0, (0.25, 0.5, 0.75, 0.9, 1.0)),
 }
@@ -263,4 +270,8 @@ def spoilt_graph(good: VerifiedBundle, kind: str, spoiling: Spoiling) -> bytes:
 def spoil(good: VerifiedBundle, kind: str, spoiling: Spoiling, out: Path, key: SigningKey) -> Path:
     """Write the bad bundle: the good one's files with another graph, signed."""
     files = {**good.files, POLICY_NAME: spoilt_graph(good, kind, spoiling)}
+    if kind in RESTATED:
+        mean, std = (tuple(map(float, values)) for values in spoiling.towards(RESTATED[kind]))
+        said = InputStatistics(mean=mean, std=std)
+        files[MANIFEST_NAME] = good.manifest.model_copy(update={"input_statistics": said}).to_bytes()
     return write_bundle(files, out, key, overwrite=True)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from sealegs.gate.bags import Recording
     from sealegs_deploy.bundle import VerifiedBundle
     from sealegs_deploy.certificate import Certificate
-    from sealegs_deploy.gate import Examination, Figures
+    from sealegs_deploy.gate import Examination
+    from sealegs_deploy.gate_findings import Figures
     from sealegs_deploy.support import Support
 
 

@@ -12,7 +12,8 @@ from sealegs.report import charts, html, svg
 from sealegs.report.page import whole_page
 from sealegs.report.summary import Timing
 from sealegs_deploy.certificate import Certificate
-from sealegs_deploy.gate import EpisodeFigures, Examination
+from sealegs_deploy.gate import Examination
+from sealegs_deploy.gate_findings import EpisodeFigures
 from sealegs_deploy.gate_thresholds import Verdict
 from sealegs_deploy.manifest import Manifest
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from sealegs.report import svg
 from sealegs.report.charts import LEFT, RIGHT, STRIP_WIDTH, WIDTH, Drawn
-from sealegs_deploy.gate import ValueFigures
 from sealegs_deploy.gate_figures import FloatArray
+from sealegs_deploy.gate_findings import ValueFigures
 
 COLUMNS = 2
 POLICY, RECORD = "s1", "s4"

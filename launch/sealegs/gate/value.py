@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from sealegs_contract.errors import DatasetError, SealegsError
 from sealegs_contract.temporal import TemporalSpec
 from sealegs_deploy.bundle import VerifiedBundle
-from sealegs_deploy.gate import ValueFigures
+from sealegs_deploy.gate_findings import ValueFigures
 from sealegs_deploy.runtime import PolicyRuntime
 from sealegs_learning.evaluation.expansion import evaluate_offline
 from sealegs_learning.evaluation.policy_value import PolicyValue, difference, logged_steps
