@@ -35,13 +35,17 @@ class ExaminedBag(FrozenModel):
 
 
 class Certificate(FrozenModel):
-    """The content of gate.json. `files`: SHA-256 of every other file of the bundle, by name."""
+    """The content of gate.json. `files`: SHA-256 of every other file of the bundle, by name.
+
+    `candidates`: actions among which the bundle's scorer chose, as on a robot that runs the best of so many.
+    """
 
     schema_version: Literal[1] = 1
     created: str
     policy: str
     version: int
     files: Mapping[str, Digest]
+    candidates: Annotated[int, Field(ge=1)] = 1
     bags: Annotated[tuple[ExaminedBag, ...], Field(min_length=1)]
     thresholds: Thresholds
     figures: Figures
@@ -62,7 +66,8 @@ class Certificate(FrozenModel):
         known = sum(line.value is not None for line in self.verdicts)
         missing = f", {len(self.verdicts) - known} not measured" if known < len(self.verdicts) else ""
         bags = f"{self.figures.episodes} episodes of {len(self.bags)} bags"
-        return f"{self.created}: {bags}, {known} thresholds kept{missing}"
+        chosen = f", best of {self.candidates}" if self.candidates > 1 else ""
+        return f"{self.created}: {bags}{chosen}, {known} thresholds kept{missing}"
 
     def to_bytes(self) -> bytes:
         """Canonical, readable JSON."""
@@ -75,7 +80,11 @@ def examined_files(files: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def make_certificate(
-    bundle: VerifiedBundle, bags: tuple[ExaminedBag, ...], thresholds: Thresholds, figures: Figures
+    bundle: VerifiedBundle,
+    bags: tuple[ExaminedBag, ...],
+    thresholds: Thresholds,
+    figures: Figures,
+    candidates: int = 1,
 ) -> Certificate:
     """What was examined, of these bytes, now."""
     return Certificate(
@@ -83,6 +92,7 @@ def make_certificate(
         policy=bundle.manifest.name,
         version=bundle.manifest.version,
         files=examined_files(bundle.files),
+        candidates=candidates,
         bags=bags,
         thresholds=thresholds,
         figures=figures,
@@ -102,10 +112,11 @@ def parse_certificate(data: bytes) -> Certificate:
         raise BundleError(f"{GATE_NAME}: not JSON: {error}") from error
 
 
-def check_certificate(bundle: VerifiedBundle, thresholds: Thresholds | None = None) -> Certificate:
+def check_certificate(bundle: VerifiedBundle, thresholds: Thresholds | None = None, candidates: int = 1) -> Certificate:
     """The certificate of a bundle that passed the gate. BundleError where it has none, or one of other bytes.
 
-    `thresholds`: a robot's own, by which the certificate's figures must pass as well.
+    `thresholds`: a robot's own, by which the certificate's figures must pass as well. `candidates`: among how many
+    actions the bundle is to choose; the gate must have examined as many, or more.
     """
     if GATE_NAME not in bundle.files:
         raise BundleError(
@@ -119,6 +130,11 @@ def check_certificate(bundle: VerifiedBundle, thresholds: Thresholds | None = No
         raise BundleError(
             f"{bundle.path}: its gate certificate is of other files than these: {', '.join(changed)} differ; "
             "run sealegs gate again"
+        )
+    if candidates > certificate.candidates:
+        raise BundleError(
+            f"{bundle.path}: {candidates} candidates are asked for, but the gate examined {certificate.candidates}: "
+            f"run `sealegs gate {bundle.path} --bags DIR --candidates {candidates} --certify`, or use fewer"
         )
     lines = certificate.verdicts + (judge(certificate.figures, thresholds) if thresholds else ())
     if failed := sorted({line.threshold for line in lines if not line.passed}):

@@ -23,7 +23,9 @@ from sealegs_deploy.gate_probe import Probe
 from sealegs_deploy.gate_replay import GateEpisode, Replayed, replay
 from sealegs_deploy.gate_thresholds import Thresholds
 from sealegs_deploy.manifest import Manifest
+from sealegs_deploy.player import Policy
 from sealegs_deploy.runtime import PolicyRuntime
+from sealegs_deploy.scoring import best_of_n
 
 if TYPE_CHECKING:
     from sealegs_deploy.support import Support
@@ -50,21 +52,25 @@ def examine(
     thresholds: Thresholds,
     support: Callable[[], Support | None] | None = None,
     provider: str = "cpu",
+    candidates: int = 1,
 ) -> Examination:
     """Replay all episodes and measure. Raises BundleError where the bundle does not fit `robot` or no episode came.
 
-    `support` gives a fresh support model for an episode.
+    `support` gives a fresh support model for an episode. `candidates`: examine the best of so many actions, as the
+    bundle's scorer chooses.
     """
     runtime = PolicyRuntime(bundle, provider)
+    policy = runtime if candidates == 1 else best_of_n(bundle, runtime, candidates, provider)
     guards = support or (lambda: None)
-    replayed = tuple(replay(bundle.manifest, runtime, robot, episode, guards()) for episode in episodes)
+    replayed = tuple(replay(bundle.manifest, policy, robot, episode, guards()) for episode in episodes)
     if not replayed:
         raise BundleError("there is no recorded episode to replay")
     record = _Record.of(bundle.manifest, replayed)
     watched = guards() is not None
     figures = _figures(bundle.manifest, robot, replayed, record, thresholds, watched)
-    probed = _probed(runtime, replayed, thresholds) | normalisation_figures(bundle, runtime, replayed, thresholds.noise)
-    figures = figures.model_copy(update=probed)
+    probed = _probed(runtime, policy, replayed, thresholds)
+    normalised = normalisation_figures(bundle, runtime, replayed, thresholds.noise)
+    figures = figures.model_copy(update=probed | normalised)
     each = tuple(_episode(bundle.manifest, one) for one in replayed)
     return Examination(figures, each, replayed, record.correlations)
 
@@ -179,11 +185,13 @@ def _inference(manifest: Manifest, replayed: Sequence[Replayed]) -> dict[str, fl
     }
 
 
-def _probed(runtime: PolicyRuntime, replayed: Sequence[Replayed], thresholds: Thresholds) -> dict[str, float | None]:
+def _probed(
+    runtime: PolicyRuntime, policy: Policy, replayed: Sequence[Replayed], thresholds: Thresholds
+) -> dict[str, float | None]:
     inputs = [seen for one in replayed for seen in one.inputs]
     if not inputs:
         return {}
-    probe = Probe(runtime, inputs, [seen for one in replayed for seen in one.images])
+    probe = Probe(runtime, inputs, [seen for one in replayed for seen in one.images], policy)
     return {
         "repetition": _known(probe.repetition()),
         "sensitivity": _known(probe.sensitivity(thresholds.noise)),

@@ -12,6 +12,7 @@ from sealegs_contract.spec import ObservationSpec
 from sealegs_deploy.gate_figures import FloatArray, loop_gain
 from sealegs_deploy.gate_replay import Images
 from sealegs_deploy.manifest import Manifest
+from sealegs_deploy.player import Policy
 from sealegs_deploy.runtime import PolicyRuntime
 
 PROBES, SEEING_PROBES = 256, 16
@@ -44,19 +45,36 @@ class SensorNoise(FrozenModel):
 
 
 class Probe:
-    """The policy's first action (N, J), rad, at recorded inputs (N, history * D) with their images, and beside them."""
+    """The policy's first action (N, J), rad, at recorded inputs (N, history * D) with their images, and beside them.
+
+    `policy` is what acts where that is more than the graph of `runtime`: the best of N.
+    """
 
     def __init__(
-        self, runtime: PolicyRuntime, inputs: Sequence[NDArray[np.float32]], images: Sequence[Images], seed: int = 0
+        self,
+        runtime: PolicyRuntime,
+        inputs: Sequence[NDArray[np.float32]],
+        images: Sequence[Images],
+        policy: Policy | None = None,
+        seed: int = 0,
     ) -> None:
         most = SEEING_PROBES if runtime.manifest.observation.images else PROBES
         kept = np.unique(np.linspace(0, len(inputs) - 1, min(len(inputs), most)).astype(int))
         self._runtime, self._manifest, self._seed = runtime, runtime.manifest, seed
         self.inputs = np.stack([inputs[k] for k in kept])
+        self._policy = None if isinstance(policy, PolicyRuntime) else policy
         self._images = {camera: np.stack([images[k][camera] for k in kept]) for camera in images[0]}
 
+    def done(self, inputs: NDArray[np.floating]) -> FloatArray:
+        """As `act`, of what acts: `policy` is asked once for each input."""
+        if self._policy is None:
+            return self.act(inputs)
+        count = len(self.inputs)
+        images = [{camera: pixels[k] for camera, pixels in self._images.items()} for k in range(count)]
+        return np.stack([self._policy.infer(x, images[k % count]) for k, x in enumerate(inputs.astype(np.float32))])
+
     def act(self, inputs: NDArray[np.floating]) -> FloatArray:
-        """(M, J) for M a multiple of the N inputs, whose images repeat."""
+        """(M, J) for M a multiple of the N inputs, whose images repeat: of the graph alone."""
         repeats = len(inputs) // len(self.inputs)
         images = {camera: np.concatenate([pixels] * repeats) for camera, pixels in self._images.items()}
         parts = []
@@ -69,18 +87,21 @@ class Probe:
 
     def repetition(self) -> float:
         """Largest difference of the action, of full scale, between two askings of the same question."""
-        return float(np.abs(self._action(self.act(self.inputs)) - self._action(self.act(self.inputs))).max())
+        return float(np.abs(self._action(self.done(self.inputs)) - self._action(self.done(self.inputs))).max())
 
     def sensitivity(self, noise: SensorNoise) -> float:
         """Mean change of the action, of full scale, under sensor noise."""
         rng = np.random.default_rng(self._seed)
         spread = noise.deviations(self._manifest.observation, self._manifest.temporal.history)
         asked = np.tile(self.inputs, (DRAWS, 1)) + spread * rng.standard_normal((DRAWS * len(self.inputs), len(spread)))
-        still = np.tile(self._action(self.act(self.inputs)), (DRAWS, 1))
-        return float(np.abs(self._action(self.act(asked)) - still).mean())
+        still = np.tile(self._action(self.done(self.inputs)), (DRAWS, 1))
+        return float(np.abs(self._action(self.done(asked)) - still).mean())
 
     def gains(self) -> FloatArray:
-        """`loop_gain` at every input (N,), of the newest joint positions. Empty without them."""
+        """`loop_gain` at every input (N,), of the newest joint positions. Empty without them.
+
+        Of the graph alone: a choice among candidates jumps, and has no derivative.
+        """
         places = joint_places(self._manifest)
         if not places:
             return np.empty(0)

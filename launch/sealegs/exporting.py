@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sealegs.support_fitting import SupportOptions, support_model
 from sealegs_contract.errors import BundleError
 
 if TYPE_CHECKING:
+    from sealegs_deploy.comparison import Statistics
     from sealegs_deploy.export import ExportRequest
     from sealegs_deploy.manifest import Manifest, Metric
     from sealegs_deploy.scoring_export import Scorer
@@ -60,7 +63,7 @@ def export_checkpoint(
     torch.set_num_threads(1)
     policy = load_policy(checkpoint)
     request = request_of(policy, find_checkpoint(checkpoint), name)
-    statistics = (policy.normalizer.mean.numpy(), policy.normalizer.std.numpy())
+    statistics = training_statistics(policy)
     files = read_card_files(find_checkpoint(checkpoint))
     if best_of_n is not None and best_of_n.dataset is not None:
         own_reward = str(policy.provenance.get("reward", {}).get("name", ""))
@@ -71,6 +74,17 @@ def export_checkpoint(
         request, watching = with_support(request, support_model(policy, support), statistics)
         files = {**files, **watching}
     return export_bundle(policy, request, out, own_key(key), statistics, overwrite, files)
+
+
+def training_statistics(policy: Any) -> Statistics:
+    """Mean and deviation by which a policy normalised as it learned, as its training wrote them down.
+
+    Checkpoints of earlier releases did not: what the policy normalises by now stands in.
+    """
+    said = policy.provenance.get("input_statistics")
+    if said is None:
+        return policy.normalizer.mean.numpy(), policy.normalizer.std.numpy()
+    return np.asarray(said["mean"], dtype=np.float32), np.asarray(said["std"], dtype=np.float32)
 
 
 def request_of(policy: Any, folder: Path, name: str = "") -> ExportRequest:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sealegs.cli import main
-from sealegs.exporting import default_name, metrics_of, task_text
+from sealegs.exporting import default_name, metrics_of, task_text, training_statistics
 from sealegs_contract.errors import BundleError
 from sealegs_contract.robot import load_robot
 from sealegs_deploy.bundle import load_bundle
@@ -76,10 +76,23 @@ def test_the_manifest_carries_where_it_came_from(exported_by_verb: Path):
     assert (origin.task, origin.task_text, origin.learner) == ("drawer", get_task("drawer").text, "iql")
     assert (origin.dataset_fingerprint, origin.reward_fingerprint) == ("ab" * 32, "cd" * 32)
     assert origin.training["seed"] == 4
+    generator = torch.Generator().manual_seed(3)
+    said = manifest.input_statistics
+    np.testing.assert_array_equal(said.mean, torch.randn(len(said.mean), generator=generator))
+    np.testing.assert_array_equal(said.std, torch.rand(len(said.mean), generator=generator) + 0.05)
     assert [(m.name, m.value, m.interval, m.episodes) for m in manifest.metrics] == [
         ("success_rate", 0.9, (0.83, 0.95), 100),
         ("mean_final_progress", 0.97, (0.9, 0.99), 100),
     ]
+
+
+def test_numbers_that_were_swapped_after_training_are_not_the_manifests(checkpoint: Path):
+    policy = load_policy(checkpoint)
+    trained = [values.copy() for values in training_statistics(policy)]
+    policy.normalizer.set(policy.normalizer.mean + 1.0, policy.normalizer.std)
+    np.testing.assert_array_equal(training_statistics(policy), trained)
+    policy.provenance = {}  # of an earlier release
+    np.testing.assert_allclose(training_statistics(policy)[0], trained[0] + 1.0)
 
 
 def test_verify_says_what_it_is_and_refuses_what_was_changed(

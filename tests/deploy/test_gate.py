@@ -205,6 +205,21 @@ def _figure(threshold):
     return RULES[threshold][0]
 
 
+def test_more_candidates_than_were_examined_are_refused(bundle, examined):
+    def holding(content):
+        return VerifiedBundle(bundle.manifest, {**bundle.files, GATE_NAME: json.dumps(content).encode()}, "", "b")
+
+    certificate = make_certificate(bundle, BAGS, default_thresholds(), passing(examined), candidates=8)
+    content = json.loads(certificate.to_bytes())
+    assert "best of 8" in check_certificate(holding(content), candidates=8).summary
+    with pytest.raises(BundleError, match="9 candidates are asked for, but the gate examined 8"):
+        check_certificate(holding(content), candidates=9)
+    del content["candidates"]  # of an earlier release
+    assert check_certificate(holding(content)).candidates == 1
+    with pytest.raises(BundleError, match="--candidates 2"):
+        check_certificate(holding(content), candidates=2)
+
+
 @pytest.mark.parametrize("suffix", ["", ".zip"])
 def test_a_certificate_speaks_of_these_bytes(bundle, examined, key, tmp_path, suffix):
     path = write_bundle(bundle.files, tmp_path / f"bundle{suffix}", key)

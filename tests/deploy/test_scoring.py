@@ -16,6 +16,9 @@ from sealegs_contract.robot import RobotProfile
 from sealegs_deploy.bundle import VerifiedBundle, load_bundle, write_bundle
 from sealegs_deploy.controller import Controller
 from sealegs_deploy.export import ExportRequest, export_bundle
+from sealegs_deploy.gate import examine
+from sealegs_deploy.gate_replay import GateEpisode
+from sealegs_deploy.gate_thresholds import default_thresholds
 from sealegs_deploy.manifest import MANIFEST_NAME, REWARD_NAME, parse_manifest, summary
 from sealegs_deploy.runtime import PolicyRuntime
 from sealegs_deploy.scoring import (
@@ -82,6 +85,20 @@ def test_the_minimum_asks_every_member_and_reads_differences_only() -> None:
     np.testing.assert_array_equal(noise, antithetic_noise(0, np.ones(3, np.float32), 5, 2))
     assert not np.array_equal(noise, antithetic_noise(0, np.zeros(3, np.float32), 5, 2))
     assert not np.array_equal(noise, antithetic_noise(1, np.ones(3, np.float32), 5, 2))
+
+
+def test_the_gate_examines_the_best_of_n(scoring: VerifiedBundle, robot: RobotProfile, samples_at: Any) -> None:
+    at = [(10**9 + 20_000_000 * k, robot.home_rad + 0.1 * np.sin(0.1 * k)) for k in range(60)]
+    episodes = [GateEpisode("one", [sample for stamp, q in at for sample in samples_at(stamp, q)])]
+    found = {n: examine(scoring, robot, episodes, default_thresholds(), candidates=n) for n in (1, 8)}
+    policy, _ = make_policy(scoring, candidates=8)
+    for n, asked in ((1, PolicyRuntime(scoring)), (8, policy)):
+        one = found[n].replayed[0]
+        expected = np.stack([asked.infer(x) for x in one.inputs])
+        np.testing.assert_array_equal(one.output[one.asked], expected)
+    assert found[8].figures.repetition == 0.0  # the noise is the observation's
+    assert found[8].figures.sensitivity > 2.0 * found[1].figures.sensitivity
+    assert found[8].figures.loop_gain == found[1].figures.loop_gain  # of the graph alone
 
 
 def test_the_candidate_that_the_scorer_likes_is_taken(scoring: VerifiedBundle) -> None:

@@ -11,6 +11,11 @@ import pytest
 pytest.importorskip("rclpy", reason="the ROS tests need the extra `ros`")
 
 from sealegs.faults.live.nodes import Client, NodeProcess, domain_of_this_process
+from sealegs_deploy.bundle import load_bundle, write_bundle
+from sealegs_deploy.certificate import GATE_NAME, ExaminedBag, make_certificate
+from sealegs_deploy.gate_findings import Figures
+from sealegs_deploy.gate_thresholds import RULES, default_thresholds
+from sealegs_deploy.signing import own_key
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,6 +41,17 @@ def start_node(tmp_path: Path, ros_domain: int) -> Iterator[Callable[..., NodePr
     for node in running:
         if node.running:
             node.stop()
+
+
+@pytest.fixture
+def certified(bundle: Path, tmp_path: Path) -> Path:
+    """The bundle of the module with a certificate: examined as the policy alone, by thresholds of which none is on."""
+    loaded = load_bundle(bundle)
+    off = default_thresholds().model_copy(update=dict.fromkeys(RULES))
+    figures = Figures.model_validate({name: 0 for name, field in Figures.model_fields.items() if field.is_required()})
+    examined = (ExaminedBag(name="bag", sha256="ab" * 32, episodes=1),)
+    files = {**loaded.files, GATE_NAME: make_certificate(loaded, examined, off, figures).to_bytes()}
+    return write_bundle(files, tmp_path / "certified", own_key())
 
 
 @pytest.fixture

@@ -212,7 +212,7 @@ def for_another_robot(bundle: Path, folder: Path) -> dict[str, object]:
 
 
 def test_what_may_not_run_ends_the_node_or_leaves_it_unconfigured_and_says_why(
-    start_node: Callable[..., Any], client: Any, bundle: Path, tmp_path: Path
+    start_node: Callable[..., Any], client: Any, bundle: Path, certified: Path, tmp_path: Path
 ):
     cases: dict[str, tuple[dict[str, object], str]] = {
         "tampered": (tampered(bundle, tmp_path), r"policy\.onnx was changed"),
@@ -227,6 +227,7 @@ def test_what_may_not_run_ends_the_node_or_leaves_it_unconfigured_and_says_why(
             "execution provider cuda: not in this onnxruntime.*available: auto, cpu",
         ),
         "version": ({"policy_path": bundle, "minimum_version": 2**40}, "is older than"),
+        "candidates": ({"policy_path": certified, "require_gate": True, "candidates": 2}, "the gate examined 1"),
     }
     nodes = {name: start_node("policy_node", autostart=True, **parameters) for name, (parameters, _) in cases.items()}
     by_hand = start_node("policy_node", **cases["tampered"][0])

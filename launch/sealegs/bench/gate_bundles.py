@@ -235,8 +235,8 @@ RESTING, SIBLING = "a robot at rest", "another task"
 RESTATED = {"exported with another task's": SIBLING}
 """Kinds whose manifest says the wrong numbers as well, as where the checkpoint itself held them at the export."""
 
-KINDS: dict[str, tuple[Badness, float | None, tuple[float, ...]]] = {
-    # name: (surgery, nominal size or None where it is only in the sweep, sizes of the sweep)
+KINDS: dict[str, tuple[Badness, float, tuple[float, ...]]] = {
+    # name: (surgery, nominal size, sizes of the sweep)
     "swapped joints": (swapped, 2.0, (2.0, 3.0, 4.0, 6.0)),
     "too large": (scaled, 4.0, (1.25, 1.5, 2.0, 3.0, 4.0)),
     "too small": (scaled, 0.2, (0.8, 0.6, 0.4, 0.3, 0.2)),
@@ -256,7 +256,7 @@ KINDS: dict[str, tuple[Badness, float | None, tuple[float, ...]]] = {
 }
 
 
-NOMINAL = {kind: size for kind, (_, size, _) in KINDS.items() if size is not None}
+NOMINAL = {kind: size for kind, (_, size, _) in KINDS.items()}
 """Sizes that the gate must refuse."""
 
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 SWEEP = "sweep"
 HELD_OUT = "push"
-UNNOTICED = "normalisation of another task"
 Entry = dict[str, Any]
 
 
@@ -31,9 +30,7 @@ def summarise(rows: Sequence[Row], options: BenchOptions) -> Summary:
     bad = [{**entry, "of": row} for row in policies for entry in row["bad"]]
     sound = [{**entry, "of": row} for row in policies for entry in row["sound"]]
     tables = [_by_kind(bad), _by_task(policies), _by_threshold(bad, sound), _by_size(sweeps)]
-    return Summary(
-        [*_claims(bad, sound), *_sibling(sweeps)], {"sweep": _picture(sweeps)}, tables, _notes(bad, sound, policies)
-    )
+    return Summary(_claims(bad, sound), {"sweep": _picture(sweeps)}, tables, _notes(bad, sound, policies))
 
 
 def _claims(bad: Sequence[Entry], sound: Sequence[Entry]) -> list[Claim]:
@@ -53,16 +50,6 @@ def _claims(bad: Sequence[Entry], sound: Sequence[Entry]) -> list[Claim]:
         claims.append(Claim(f"sound bundles that pass on {HELD_OUT}", kept / len(fine), "== 1",
                             wilson_interval(kept, len(fine))))  # fmt: skip
     return claims
-
-
-def _sibling(sweeps: Sequence[Row]) -> list[Claim]:
-    """The badness that is in the sweep alone: a claim as well, since it does harm."""
-    found = [b for row in sweeps for b in row["bad"] if b["kind"] == UNNOTICED and b["size"] == 1.0]
-    if not found:
-        return []
-    refused = sum(bool(b["failed"]) for b in found)
-    about = f"bundles with the {UNNOTICED} refused"
-    return [Claim(about, refused / len(found), "== 1", wilson_interval(refused, len(found)))]
 
 
 def _by_kind(bad: Sequence[Entry]) -> Table:

@@ -32,6 +32,8 @@ class Config:
     """Write the report, one HTML page, to this file."""
     json: Path | None = None
     """Write all figures and verdicts to this file."""
+    candidates: int = 1
+    """Examine the best of so many candidate actions, as a node with that parameter runs; 1: the policy alone."""
     certify: bool = False
     """After a pass, put gate.json into the bundle and sign it; after a refusal, take an earlier one out."""
     trust: tuple[Path, ...] = ()
@@ -66,9 +68,9 @@ def run(config: Config) -> int:
     bundle = load_bundle(config.bundle, config.trust)
     robot = load_robot(config.robot) if config.robot else bundle.manifest.robot
     recording = read_recording(config.bags, bundle.manifest, robot)
-    found = examine(bundle, robot, recording.episodes, thresholds, _support_of(bundle))
+    found = examine(bundle, robot, recording.episodes, thresholds, _support_of(bundle), candidates=config.candidates)
     found = replace(found, figures=_with_value(config, bundle, recording, found))
-    certificate = make_certificate(bundle, recording.bags, thresholds, found.figures)
+    certificate = make_certificate(bundle, recording.bags, thresholds, found.figures, config.candidates)
     _show(certificate, recording)
     _write(config, bundle, certificate, found, recording)
     if config.certify:
@@ -80,6 +82,8 @@ def _with_value(config: Config, bundle: VerifiedBundle, recording: Recording, fo
     """The figures with an off-policy value, or with the reason why it was not measured."""
     if not config.value:
         return found.figures.with_value(None, "not measured: left out by --no-value")
+    if config.candidates > 1:
+        return found.figures.with_value(None, "not measured: it would be that of the policy alone")
     from rich.progress import Progress
 
     from sealegs.gate.value import measure_value

@@ -56,9 +56,14 @@ class Checkpoint:
 
 
 def describe_policy(policy: GaussianActor) -> dict[str, Any]:
-    """What rebuilds the policy around its weights; JSON. A benchmark's actor has no robot and no specs."""
+    """What rebuilds the policy around its weights; JSON. A benchmark's actor has no robot and no specs.
+
+    `input_statistics` repeats what it normalises by as it learns: whoever uses the weights later can tell.
+    """
+    normalizer = policy.normalizer
     sizes = {"observations": policy.observations, "actions": policy.actions, "hidden": list(policy.hidden)}
     sizes |= {"activation": policy.activation, "bound": policy.bound}
+    sizes["input_statistics"] = {"mean": normalizer.mean.tolist(), "std": normalizer.std.tolist()}
     if not isinstance(policy, Policy):
         return {**sizes, "task": policy.task}
     if isinstance(policy, ClonedPolicy):
@@ -209,8 +214,8 @@ def load_policy(path: Path | str) -> Policy:
 def load_actor(path: Path | str) -> GaussianActor:
     """The trained policy of a checkpoint, in evaluation mode: raw observation (B, D) -> action (B, J) in [-1, 1].
 
-    It carries `task`, `provenance` (dataset and reward fingerprints, configuration, updates) and `metrics` (the
-    newest evaluation, if one was recorded); a Policy if it was trained for a robot.
+    It carries `task`, `provenance` (dataset and reward fingerprints, configuration, updates, input statistics) and
+    `metrics` (the newest evaluation, if one was recorded); a Policy if it was trained for a robot.
     """
     checkpoint = load_checkpoint(Path(path))
     try:
@@ -225,6 +230,8 @@ def load_actor(path: Path | str) -> GaussianActor:
     except RuntimeError as error:
         raise LearningError(f"{path}: the weights do not fit the policy: {str(error).splitlines()[-1]}") from error
     policy.provenance = {k: v for k, v in checkpoint.description.items() if k not in {"policy", "metrics"}}
+    if said := checkpoint.description["policy"].get("input_statistics"):
+        policy.provenance["input_statistics"] = said
     policy.metrics = {**checkpoint.description.get("metrics", {}), **_evaluation(checkpoint.folder)}
     return policy.eval().requires_grad_(False)
 

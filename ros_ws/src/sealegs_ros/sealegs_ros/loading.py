@@ -62,11 +62,11 @@ class BundleRules:
         keys = str(node.get_parameter("trusted_keys").value)
         return cls(trusted_keys=tuple(key for key in keys.split(":") if key), **values)
 
-    def load(self, path: str) -> VerifiedBundle:
-        """Verify the bundle at `path`. Raises BundleError."""
+    def load(self, path: str, config: ControllerConfig) -> VerifiedBundle:
+        """Verify the bundle at `path`, which is to run under `config`. Raises BundleError."""
         bundle = load_bundle(path, self.trusted_keys, self.minimum_version)
         if self.require_gate:
-            check_certificate(bundle)
+            check_certificate(bundle, candidates=config.candidates)
         return bundle
 
     def remembering(self, bundle: VerifiedBundle) -> AbstractContextManager[None]:
@@ -75,7 +75,7 @@ class BundleRules:
 
     def candidate(self, path: str, robot: RobotProfile, config: ControllerConfig) -> Candidate:
         """The candidate at `path`, held to all that a policy is. Its version is remembered once it was kept."""
-        bundle = self.load(path)
+        bundle = self.load(path, config)
         if not self.allow_rollback:
             check_version(bundle)
         pilot, choice = pilot_of(

@@ -82,7 +82,7 @@ class PolicyNode(LifecycleNode):
         try:
             if not path:
                 raise ControllerError("parameter policy_path is empty: give a bundle (policy_path:=FOLDER or FILE.zip)")
-            bundle = rules.load(path)
+            bundle = rules.load(path, self.controller.config)
             with rules.remembering(bundle):
                 choice = self.controller.configure(bundle, rules.provider, self._now_ns(), rules.provider_strict)
             self._inputs.listen(bundle.manifest.observation)
