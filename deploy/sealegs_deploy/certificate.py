@@ -164,8 +164,11 @@ def certify(bundle: VerifiedBundle, certificate: Certificate, key: SigningKey) -
 
 
 def revoke(bundle: VerifiedBundle, key: SigningKey) -> bool:
-    """Take an earlier certificate out of a bundle that is now refused; False where there is none."""
-    if GATE_NAME not in bundle.files:
+    """Take an earlier certificate out of a bundle of ours that is now refused; False where there is none.
+
+    A stranger's bundle is left alone: signing what is left of it would vouch for what was just refused.
+    """
+    if GATE_NAME not in bundle.files or bundle.key_id != key.id:
         return False
     check_unchanged(bundle)
     files = {name: data for name, data in bundle.files.items() if name != GATE_NAME}

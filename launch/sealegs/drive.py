@@ -18,6 +18,7 @@ import numpy as np
 
 from sealegs.collect import operator_of
 from sealegs.launching.session import LaunchSession
+from sealegs.launching.this_host import this_host_only
 from sealegs_contract.errors import BackendError, BundleError
 from sealegs_contract.observation import Observation
 from sealegs_contract.robot import RobotProfile, load_robot
@@ -75,7 +76,9 @@ class DriveOutcome:
 
 def isolate() -> None:
     """Keep to this host and to a domain of our own, unless the caller chose one."""
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    if "ROS_AUTOMATIC_DISCOVERY_RANGE" not in os.environ:
+        for name, value in this_host_only().items():
+            os.environ.setdefault(name, value)
     # Domain ids up to 101 are safe on Linux (the ports of higher ones meet the ephemeral range).
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
 

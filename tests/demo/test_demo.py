@@ -20,6 +20,7 @@ from sealegs.demo.job import STAGES, find_run, new_run, read_settings, run_job
 from sealegs.demo.settings import DemoSettings, quick_settings
 from sealegs.demo.stages import StageLog
 from sealegs.demo.summarise import claims
+from sealegs.launching.this_host import this_host_only
 from sealegs.report.summary import Summary
 from sealegs_contract.errors import MachineError
 
@@ -42,7 +43,8 @@ def private_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("home")
         patch.setenv("XDG_CONFIG_HOME", str(folder))
         patch.setenv("ROS_DOMAIN_ID", str(1 + os.getpid() % 90))
-        patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        for name, value in this_host_only().items():
+            patch.setenv(name, value)
         yield folder
 
 

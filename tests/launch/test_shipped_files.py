@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from sealegs.launching import LaunchPlan, LaunchSession, plan_launch, shipped_launch_files
+from sealegs.launching.this_host import this_host_only
 from sealegs_contract.errors import LaunchError
 
 # What Jazzy's XML frontend (launch 3.4, launch_ros 0.26) reads; anything else is an error there.
@@ -105,7 +106,7 @@ def test_a_launch_ends_with_any_of_its_nodes(name: str) -> None:
 def test_a_recorder_that_cannot_write_ends_the_launch(marked: dict[str, str], tmp_path: Path) -> None:
     """With the robot beside it, which then has nobody to record it."""
     (tmp_path / "file").write_text("")
-    isolated = {"ROS_DOMAIN_ID": str(1 + os.getpid() % 100), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    isolated = {"ROS_DOMAIN_ID": str(1 + os.getpid() % 100), **this_host_only()}
     session = LaunchSession(
         "record", {"bag_dir": str(tmp_path / "file")}, log_dir=tmp_path, environment={**marked, **isolated}, echo=False
     )

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("rclpy", reason="the ROS tests need the extra `ros`")
 
 from sealegs.faults.live.nodes import Client, NodeProcess, domain_of_this_process
+from sealegs.launching.this_host import this_host_only
 from sealegs_deploy.bundle import load_bundle, write_bundle
 from sealegs_deploy.certificate import GATE_NAME, ExaminedBag, make_certificate
 from sealegs_deploy.gate_findings import Figures
@@ -23,7 +24,7 @@ def ros_domain() -> int:
     """An own domain on this host only, so that nothing else on the machine or network is heard."""
     domain = domain_of_this_process()
     os.environ["ROS_DOMAIN_ID"] = str(domain)
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ.update(this_host_only())
     os.environ.setdefault("MUJOCO_GL", "osmesa")
     return domain
 

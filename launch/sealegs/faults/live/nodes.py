@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sealegs.launching.this_host import this_host_only
 from sealegs_contract.errors import MachineError
 
 DISCOVERY_S = 15.0
@@ -32,7 +33,7 @@ def isolated(configuration: Path) -> Iterator[None]:
     """
     ours = {
         "ROS_DOMAIN_ID": str(domain_of_this_process()),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        **this_host_only(),
         "XDG_CONFIG_HOME": str(configuration.resolve()),
     }
     before = {name: os.environ.get(name) for name in ours}
