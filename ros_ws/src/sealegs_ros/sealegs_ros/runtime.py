@@ -71,8 +71,9 @@ def run_node(make_node: Callable[[], Any], arguments: Sequence[str] | None = Non
 
 def _init(arguments: list[str]) -> None:
     # No shared memory with other processes, unless asked for: who is killed while reading it blocks Fast DDS's writers,
-    # and so the control loop, for up to 2.4 s (measured). Discovery by LOCALHOST brings it all the same.
-    os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
+    # and so the control loop, for up to 2.4 s (measured). LOCALHOST has transports of its own, shared memory too.
+    if os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE") != "LOCALHOST":
+        os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
     try:
         rclpy.init(args=arguments)
     except (RCLInvalidROSArgsError, UnknownROSArgsError, RCLError) as error:
