@@ -17,7 +17,7 @@ from sealegs.faults.counting import Seen, outcome
 from sealegs.faults.frame import Fault, Outcome, Trials
 from sealegs.faults.live.hosts import Host, two_hosts
 from sealegs.faults.live.nodes import domain_of_this_process
-from sealegs.launching.files import own_share
+from sealegs.launching.this_host import PROFILE, this_host_only
 from sealegs_contract.errors import MachineError
 
 LISTENING_S = 3.0
@@ -25,7 +25,6 @@ LISTENING_S = 3.0
 BASELINE_S = 20.0
 START_S = 60.0
 DOMAINS = 101
-HERE_ONLY = "this_host_only.xml"
 NOT_ARRIVALS = frozenset({"commands_late", "commands_limited"})
 
 
@@ -48,8 +47,7 @@ class Place:
     def environment(self) -> Mapping[str, str]:
         """Of a process there."""
         ours = {"ROS_DOMAIN_ID": str(self.domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": self.discovery}
-        profile = {"FASTRTPS_DEFAULT_PROFILES_FILE": str(own_share() / "launch" / "params" / HERE_ONLY)}
-        return {**os.environ, **ours, "ROS_STATIC_PEERS": self.peers, **(profile if self.here_only else {})}
+        return {**os.environ, **ours, "ROS_STATIC_PEERS": self.peers, **(this_host_only() if self.here_only else {})}
 
 
 @dataclass(frozen=True)
@@ -141,7 +139,7 @@ def _baselines(folder: Path, hosts: tuple[Host, Host] | None) -> Iterator[tuple[
         directed = meet(Place(home, host=hosts[0]), named, folder / "named-host", BASELINE_S)
         note = (
             "ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST alone does not keep out a host that knows our address "
-            f"(ROS_STATIC_PEERS): {_counted(directed)}; {HERE_ONLY} is tried against it in every third trial"
+            f"(ROS_STATIC_PEERS): {_counted(directed)}; {PROFILE} is tried against it in every third trial"
         )
         yield note, directed
 
@@ -149,7 +147,7 @@ def _baselines(folder: Path, hosts: tuple[Host, Host] | None) -> Iterator[tuple[
 def _described(robot: Place, rogue: Place) -> str:
     if robot.host is None:
         return f"domain {rogue.domain} to {robot.domain}"
-    return f"a host that knows our address, against {HERE_ONLY}" if rogue.peers else "another host"
+    return f"a host that knows our address, against {PROFILE}" if rogue.peers else "another host"
 
 
 def _counted(heard: Heard) -> str:
