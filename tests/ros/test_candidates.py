@@ -88,6 +88,14 @@ def test_a_candidate_that_fails_gives_the_controls_back_in_the_same_tick(rig: Sw
     rig.client.spin_until(lambda: rig.operator.values()["candidate_rollbacks"] == "1", 0.9, "diagnostics at once")
 
 
+def test_a_probation_that_is_no_time_refuses_the_swap(rig: SwapRig):
+    rig.set_parameter("probation_s", float("nan"))
+    answer = rig.operator.call("swap")
+    assert not answer.success
+    assert "probation_s must be seconds" in answer.message
+    rig.set_parameter("probation_s", 5.0)
+
+
 def test_what_may_not_run_is_no_candidate(rig: SwapRig, tmp_path: Path):
     rig.set_parameter("candidate_path", str(tmp_path / "absent"))
     rig.wanted("load_candidate")

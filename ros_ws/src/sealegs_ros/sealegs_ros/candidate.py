@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -39,8 +40,9 @@ class CandidateInterface:
         self._on_change = on_change
         text_parameter(node, "candidate_path", "", "bundle of a candidate; new after start: call ~/load_candidate")
         shadows = bool_parameter(node, "shadow", False, "let candidates infer beside the policy, and score them")
-        if number_parameter(node, "probation_s", 5.0, "how long a swap may be rolled back; 0: never") < 0.0:
-            raise BackendError("parameter probation_s must not be negative")
+        probation_s = number_parameter(node, "probation_s", 5.0, "how long a swap may be rolled back; 0: never")
+        if not 0.0 <= probation_s < math.inf:
+            raise BackendError(f"parameter probation_s must be seconds, 0 or more, got {probation_s}")
         self._commands = node.create_publisher(JointTrajectory, topics.SHADOW, qos.COMMAND)
         self._scores = node.create_publisher(String, "~/shadow", qos.LATCHED)
         self.standby = Standby(controller, Reports(self._command, self._score, self._changed), shadows)
@@ -71,9 +73,12 @@ class CandidateInterface:
         return response
 
     def _on_swap(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        probation_s = float(self._node.get_parameter("probation_s").value)
+        probation_s = self._node.get_parameter("probation_s").value
         try:
-            name = self.standby.swap(1e3 * max(probation_s, 0.0))
+            # Set while the node runs, it may be anything.
+            if not isinstance(probation_s, int | float) or not 0.0 <= probation_s < math.inf:
+                raise ControllerError(f"cannot swap: probation_s must be seconds, 0 or more, got {probation_s!r}")
+            name = self.standby.swap(1e3 * probation_s)
             response.success, response.message = True, f"swapping to {name} after the next command; see ~/status"
         except ControllerError as error:
             response.success, response.message = False, str(error)
