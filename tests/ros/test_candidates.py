@@ -127,9 +127,10 @@ def test_while_the_robot_node_is_in_fault_the_policy_is_and_cannot_be_armed(rig:
     status = rig.operator.wait_for("fault")
     assert status["reason"].startswith("robot node: emergency stop pressed")
     assert status["emergency_stop"] is False
-    rig.wanted("reset_fault")
-    refused = rig.operator.call("arm")
-    assert not refused.success
-    assert "robot node: emergency stop pressed" in refused.message
+    for service in ("reset_fault", "arm"):
+        refused = rig.operator.call(service)
+        assert not refused.success
+        assert "robot node: emergency stop pressed" in refused.message
     assert rig.operator.e_stop(False, "robot_node").success
+    assert not rig.operator.call("reset_fault").success
     rig.move()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -327,12 +328,15 @@ def test_reset_starts_the_seeds_episode_and_time_goes_on(client: Any, start_node
     def reset(seed: int) -> tuple[float, float]:
         request = SetParameters.Request(parameters=[Parameter("seed", value=seed).to_parameter_msg()])
         assert client.call(SetParameters, "/robot_node/set_parameters", request).results[0].successful
-        before = driver.samples[-1].stamp_ns
         response = client.call(Trigger, "/robot_node/reset")
         assert response.success, response.message
-        assert f"seed {seed}" in response.message
+        said = re.fullmatch(rf"episode \d+ with seed {seed}, from ([\d.]+) s", response.message)
+        assert said, response.message
+        # What is in the queues now may be of the last episode: the answer says from when on it is of the new one.
+        start_ns = round(float(said[1]) * 1e9)
         client.spin_until(
-            lambda: conversions.to_ns(cube[-1].header.stamp) > before + 200_000_000, what="the new episode"
+            lambda: min(conversions.to_ns(cube[-1].header.stamp), driver.samples[-1].stamp_ns) >= start_ns,
+            what="the new episode",
         )
         return cube[-1].pose.position.x, cube[-1].pose.position.y
 

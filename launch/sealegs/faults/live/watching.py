@@ -32,7 +32,7 @@ ATTEMPTS = 8
 MOVING_S = 10.0
 UNDERWAY_S = 0.3
 QUIET_S = 0.7
-"""For so long nobody has commanded when the robot node's fault is reset."""
+"""For so long nobody has commanded when the robot node's fault is reset, and everybody has heard when it was."""
 
 
 class Operator:
@@ -79,17 +79,18 @@ class Operator:
         self._e_stop.publish(Bool(data=pressed))
 
     def stand_down(self) -> None:
-        """The policy node disarmed and the robot node without a fault, from whatever states they are in."""
+        """The robot node without a fault and the policy node disarmed, from whatever states they are in."""
         if self.state in {"active", "hold"}:
             self.call("disarm")
-        elif self.state == "fault":
-            self.call("reset_fault")
-        self.wait_for("disarmed")
         if self.robot_state == "FAULT":
             self.client.spin_for(QUIET_S)
             if not (response := self.call("reset_fault", "robot_node")).success:
                 raise MachineError(f"the robot node's fault cannot be reset: {response.message}")
             self.client.spin_until(lambda: self.robot_state != "FAULT", what="the robot node without a fault")
+            self.client.spin_for(QUIET_S)  # the policy node may hear later than we do what the robot node was and is
+        if self.state == "fault":
+            self.client.spin_until(lambda: self.call("reset_fault").success, what="the policy node's reset")
+        self.wait_for("disarmed")
 
     def arm(self) -> None:
         """Streams may still be on their way to the node: try until it has them."""

@@ -46,7 +46,7 @@ class OperatorInterface:
             "arm": self._arm,
             "disarm": controller.disarm,
             "resume": self._resume,
-            "reset_fault": controller.reset_fault,
+            "reset_fault": self._reset_fault,
         }
         for name, action in actions.items():
             node.create_service(Trigger, f"~/{name}", self._service(action))
@@ -105,6 +105,10 @@ class OperatorInterface:
     def _resume(self, now_ns: int) -> None:
         self._check_robot("resume")
         self._controller.resume(now_ns)
+
+    def _reset_fault(self, now_ns: int) -> None:
+        self._check_robot("reset the fault")
+        self._controller.reset_fault(now_ns)
 
     def _check_robot(self, what: str) -> None:
         if self._robot_fault:

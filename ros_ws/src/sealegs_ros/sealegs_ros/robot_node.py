@@ -149,9 +149,10 @@ class RobotNode(Node):
 
     def _new_episode(self) -> str:
         seed = int(self.get_parameter("seed").value)
-        self._publish(self._loop.reset(seed if seed >= 0 else None))
+        start = self._loop.reset(seed if seed >= 0 else None)
+        self._publish(start)
         self._render()  # before the answer: who records next has images of the new start
-        return f"episode {self._loop.episode} with seed {seed}"
+        return f"episode {self._loop.episode} with seed {seed}, from {start.now_ns / 1e9:.9f} s"
 
 
 def main() -> int:
