@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,12 @@ def sealegs(*words: str, folder: Path | None = None) -> subprocess.CompletedProc
     return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False
     )
+
+
+def of_children_s() -> float:
+    """CPU time of the processes that this one has started: a busy machine adds to the wall's."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def one_line_error(done: subprocess.CompletedProcess[str]) -> str:
@@ -47,9 +53,9 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
     seconds = []
     for _ in range(5):
-        began = time.perf_counter()
+        began = of_children_s()
         sealegs("--help")
-        seconds.append(time.perf_counter() - began)
+        seconds.append(of_children_s() - began)
     assert min(seconds) < 0.3
 
 
@@ -85,8 +91,18 @@ def test_every_verb_explains_itself_without_heavy_imports() -> None:
         assert first_line.startswith(f"usage: sealegs {verb} ")
 
 
+@pytest.mark.parametrize("words", [("keys",), ("security", "--help"), ("judge", "help")])
+def test_the_first_word_of_verbs_lists_them(words: tuple[str, ...]) -> None:
+    done = sealegs(*words)
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"usage: sealegs {words[0]} VERB [options]\n")
+    shown = {verb for verb in COMMANDS if f"\n  {verb} " in done.stdout}
+    assert shown == {verb for verb in COMMANDS if verb.startswith(f"{words[0]} ")} != set()
+
+
 def test_unknown_verbs_are_guessed() -> None:
     assert "unknown command 'tran'; did you mean 'train'?" in one_line_error(sealegs("tran"))
+    assert "unknown command 'keys'; there are 'keys list'" in one_line_error(sealegs("keys", "lst"))
     assert "`sealegs --help` lists them" in one_line_error(sealegs("xyzzy"))
 
 
@@ -99,7 +115,7 @@ def test_unknown_verbs_are_guessed() -> None:
         (("verify", "no_such_bundle"), "no_such_bundle"),
         (("evaluate", "--policy", "no_such_checkpoint"), "no_such_checkpoint"),
         (("launch", "no_such_file"), "available: policy, record, sim"),
-        (("launch", "sim", "speed:=1"), "has no argument speed; available: log_level, namespace"),
+        (("launch", "sim", "speed:=1"), "has no argument speed; available: "),
         (("launch", "policy"), "argument policy_path is required"),
         (("evaluate", "--policy", "x", "--seed", "-3"), "--seed must be from 0 to 2^32 - 1, got -3"),
         (("collect", "--out", "x", "--seed", "-1"), "--seed must be from 0 to 2^32 - 1, got -1"),
@@ -164,6 +180,8 @@ def test_errors_on_the_way_become_exit_codes(
     assert code == 1
     assert "internal error: ZeroDivisionError: division by zero (run again with --debug" in text
     assert fail_with(KeyboardInterrupt()) == (130, "interrupted\n")
+    monkeypatch.setattr(cli, "VERDICTS", {"doctor"})  # whose 1 would be taken for a verdict
+    assert fail_with(ZeroDivisionError())[0] == 2
 
 
 def test_tests_need_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

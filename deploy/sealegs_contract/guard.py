@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sealegs_contract.braking import Joint, joint_of
+from sealegs_contract.braking import Joint, Values, joint_of
 from sealegs_contract.errors import SpecError
 from sealegs_contract.guard_batch import BatchLaw
 from sealegs_contract.guard_joint import next_step, stop_step
@@ -53,8 +54,7 @@ class JointLimits:
         return [joint_of(lower, upper, v, a, j, period_s) for lower, upper, v, a, j in rows]
 
 
-@dataclass(frozen=True, slots=True)
-class GuardStep:
+class GuardStep(NamedTuple):
     """One guarded command. Arrays are (..., J); `finite` is (...). `limited` marks joints whose target was changed."""
 
     position: FloatArray
@@ -74,12 +74,14 @@ class Guard:
 
     def __init__(self, limits: JointLimits, period_s: float, batch: int = 0, relative: bool = False) -> None:
         self.limits, self.period_s, self.relative = limits, period_s, relative
-        self._joints = limits.joints(period_s)
+        joints = limits.joints(period_s)
+        self._joints = [joint[:] for joint in joints]
         self._batch = batch
-        self._shape = (batch, len(self._joints)) if batch else (len(self._joints),)
-        self._law = BatchLaw(self._joints, batch, relative)
+        self._shape = (batch, len(joints)) if batch else (len(joints),)
+        self._law = BatchLaw(joints, batch, relative)
         # As `save` gives it: plain floats for one robot, an array for a batch.
         self._rows: list[list[float]] = []
+        self._kept: list[float | None] = []  # see `advance`
         self._history: FloatArray | None = None
         self.rejected = 0
         self.limited = 0
@@ -124,6 +126,7 @@ class Guard:
             self._history = np.array(history, dtype=np.float64, order="C")
         else:
             self._rows = np.asarray(history, dtype=np.float64).tolist()
+            self._kept = [None] * len(self._joints)
 
     def __call__(self, target: FloatArray) -> GuardStep:
         """Next command towards `target`; remembers it as history.
@@ -140,27 +143,30 @@ class Guard:
             self.limited += int(np.count_nonzero(step.limited.any(axis=-1))) - rejected
             return step
         targets = target.tolist()
-        finite = all(map(isfinite, targets))
-        step = self._one(targets if finite else None, finite)
-        self.rejected += not finite
-        self.limited += finite and bool(step.limited.any())
-        return step
+        if not self._rows:
+            raise SpecError(UNARMED)
+        if not isfinite(sum(targets)) and not all(map(isfinite, targets)):  # a finite sum has no NaN or Inf in it
+            self.rejected += 1
+            return self._to_rest(finite=False)
+        limited = advance(self._joints, self._rows, self._kept, targets, self.relative)
+        self.limited += True in limited
+        return self._step(limited, finite=True)
 
     def stop(self) -> GuardStep:
         """Decelerate to rest within the limits. Counts neither as rejected nor as limited."""
         if not self._batch:
-            return self._one(None, finite=True)
+            return self._to_rest(finite=True)
         step = self._many(np.zeros(self._shape), np.zeros(self._batch, dtype=bool))
         return GuardStep(step.position, step.velocity, step.limited, ~step.finite)
 
-    def _one(self, targets: list[float] | None, finite: bool) -> GuardStep:
+    def _to_rest(self, finite: bool) -> GuardStep:
         if not self._rows:
             raise SpecError(UNARMED)
-        if targets is None:
-            advance_to_rest(self._joints, self._rows)
-            limited = [True] * len(self._joints)
-        else:
-            limited = advance(self._joints, self._rows, targets, self.relative)
+        advance_to_rest(self._joints, self._rows)
+        self._kept = [None] * len(self._joints)
+        return self._step([True] * len(self._joints), finite)
+
+    def _step(self, limited: list[bool], finite: bool) -> GuardStep:
         x, step = self._rows[:2]
         return GuardStep(np.array(x), np.array(step) / self.period_s, np.array(limited), np.asarray(finite))
 
@@ -175,20 +181,32 @@ class Guard:
         return GuardStep(position, step / self.period_s, limited, moves)
 
 
-def advance(joints: list[Joint], rows: list[list[float]], targets: list[float], relative: bool) -> list[bool]:
-    """The next command of one robot, written over its history `rows`; which joints do not get their target."""
+def advance(
+    joints: list[Values], rows: list[list[float]], kept: list[float | None], targets: list[float], relative: bool
+) -> list[bool]:
+    """The next command of one robot, written over its history `rows`; which joints do not get their target.
+
+    `kept` (J,): the target for which a joint that rested stayed where it is. It does so again for the same target: the
+    law need not be asked, which is a function of history and target alone.
+    """
     x, step, change, before = rows
     limited = []
-    for i, joint in enumerate(joints):
-        p, target = x[i], targets[i]
-        wanted = joint.lower if target < joint.lower else joint.upper if target > joint.upper else target
-        s, c = next_step(p, step[i], change[i], wanted, before[i], joint, relative)
-        x[i], step[i], change[i], before[i] = p + s, s, c, wanted
-        limited.append(not -SAME_RAD <= p + s - target <= SAME_RAD)
+    most, least = SAME_RAD, -SAME_RAD
+    for i, (joint, p, was, had, last, target) in enumerate(zip(joints, *rows, targets, strict=True)):
+        lower, upper, _, _, _, _, _, _, _, _, _ = joint
+        wanted = lower if target < lower else upper if target > upper else target
+        if kept[i] == wanted == last:
+            missed = p - target
+        else:
+            step[i], change[i] = s, c = next_step(p, was, had, wanted, last, joint, relative)
+            x[i] = reached = p + s
+            before[i], missed = wanted, reached - target
+            kept[i] = wanted if s == 0.0 and was == had == c == 0.0 and wanted == last else None
+        limited.append(missed > most or missed < least)
     return limited
 
 
-def advance_to_rest(joints: list[Joint], rows: list[list[float]]) -> None:
+def advance_to_rest(joints: list[Values], rows: list[list[float]]) -> None:
     """`advance` the quickest way to rest."""
     x, step, change, before = rows
     for i, joint in enumerate(joints):

@@ -10,16 +10,19 @@ Units as in `braking`; docs/concepts/guard.md has the proof. `guard_batch` has t
 
 from __future__ import annotations
 
-from sealegs_contract.braking import Joint, approach, largest_change, toward
+from sealegs_contract.braking import Values, approach, largest_change, toward
 
 TRACK = 0.25  # of J: a joint this close to its moving target, and to what would reach it, follows it
 
 
-def change_range(x: float, s: float, c: float, joint: Joint) -> tuple[float, float]:
+def change_range(x: float, s: float, c: float, joint: Values) -> tuple[float, float]:
     """The changes within jerk, acceleration and velocity limits. Outside the position limits only inward speeds."""
     lower, upper, _, _, fastest, q, plateau, _, _, _, _ = joint
-    low = c - 1.0 if c - 1.0 > -q else -q
-    high = c + 1.0 if c + 1.0 < q else q
+    low, high = c - 1.0, c + 1.0
+    if low <= -q:
+        low = -q
+    if high >= q:
+        high = q
     up = (fastest if x <= upper else 0.0) - s
     if up < plateau:
         most = toward(up)
@@ -31,46 +34,47 @@ def change_range(x: float, s: float, c: float, joint: Joint) -> tuple[float, flo
     return low, high
 
 
-def wanted_change(e: float, w: float, off: float, s: float, low: float, high: float, joint: Joint) -> float:
+def wanted_change(e: float, w: float, off: float, s: float, low: float, high: float, joint: Values) -> float:
     """Towards a target at distance e that has moved by w since the last period, when the joint was `off` it.
 
     Reached (as nearly as the limits allow) if the joint was on it before, or can stay on it afterwards (two changes
     later). Otherwise rest at the target, in a frame that moves on as the target did.
     """
-    _, _, _, _, fastest, q, _, _, _, _, _ = joint
     direct = e - s
     if low - TRACK <= direct <= high + TRACK:
-        after = w - e
+        after, q = w - e, joint[5]
         if -TRACK <= off <= TRACK or (-1.0 <= after <= 1.0 and -q <= after <= q and -1.0 <= after - direct <= 1.0):
             return direct
+    fastest = joint[4]
     w = w if -fastest <= w <= fastest else -fastest if w < 0.0 else fastest
     e -= w
     return approach(e, s - w, low, high, joint) if e >= 0.0 else -approach(-e, w - s, -high, -low, joint)
 
 
 def wanted_speed_change(
-    e: float, off: float, above: float, below: float, s: float, low: float, high: float, joint: Joint
+    e: float, off: float, above: float, below: float, s: float, low: float, high: float, joint: Values
 ) -> float:
     """Towards a target given relative to the last command: e is the wanted step, reached without overshoot.
 
     A limit that is pushed against is approached as a target that stands still: a change left there would throw it back.
     """
+    _, _, _, _, _, q, _, _, _, rest, rest_slope = joint
     direct = e - s
-    if -TRACK <= off <= TRACK and -joint.change <= direct <= joint.change:
+    if -TRACK <= off <= TRACK and -q <= direct <= q:
         return direct
     c = direct if -1.0 <= direct <= 1.0 else toward(direct)
     c = low if c < low else high if c > high else c
     s1 = s + c
-    if s1 > 0.0 and 0.0 <= above < joint.rest + joint.rest_slope * s1:
+    if s1 > 0.0 and 0.0 <= above < rest + rest_slope * s1:
         most = approach(above, s, low, high, joint)
         return most if most < c else c
-    if s1 < 0.0 and 0.0 <= below < joint.rest - joint.rest_slope * s1:
+    if s1 < 0.0 and 0.0 <= below < rest - rest_slope * s1:
         least = -approach(below, -s, -high, -low, joint)
         return least if least > c else c
     return c
 
 
-def safe_change(c: float, x: float, s: float, low: float, high: float, joint: Joint) -> float:
+def safe_change(c: float, x: float, s: float, low: float, high: float, joint: Values) -> float:
     """`c` in [low, high], limited to what can still stop below `upper` and above `lower`."""
     lower, upper, unit, margin, _, q, _, rise, rise_slope, _, _ = joint
     c = low if c < low else high if c > high else c
@@ -86,37 +90,49 @@ def safe_change(c: float, x: float, s: float, low: float, high: float, joint: Jo
 
 
 def next_step(
-    x: float, step: float, change: float, target: float, before: float, joint: Joint, relative: bool
+    x: float, step: float, change: float, target: float, before: float, joint: Values, relative: bool
 ) -> tuple[float, float]:
     """The next step and change (rad) towards `target`; `before` was the last one. Both targets inside the limits.
 
     `relative` targets are given relative to the last command, so that target - x is the wanted step.
     The change is returned, not left to be told from the steps: its rounding would be felt over a whole braking.
     """
-    unit = joint.unit
-    s = step / unit
-    low, high = change_range(x, s, change / unit, joint)
-    e = target - x
-    if relative:
-        above, below = (joint.upper - x) / unit, (x - joint.lower) / unit
-        c = wanted_speed_change(e / unit, (x - before) / unit, above, below, s, low, high, joint)
+    lower, upper, unit, _, fastest, q, plateau, rise, rise_slope, _, _ = joint
+    inside, s, last = lower <= x <= upper, step / unit, change / unit
+    if inside and fastest - s >= plateau and fastest + s >= plateau:  # only jerk and acceleration can bind
+        low, high = last - 1.0, last + 1.0
+        if low <= -q:
+            low = -q
+        if high >= q:
+            high = q
     else:
-        c = wanted_change(e / unit, (target - before) / unit, (x - before) / unit, s, low, high, joint)
-    c = safe_change(c, x, s, low, high, joint)
-    return inward(x, step, e if c == e / unit - s else step + c * unit, c * unit, joint)
+        low, high = change_range(x, s, last, joint)
+    e = target - x
+    distance, above, below = e / unit, (upper - x) / unit, (x - lower) / unit
+    if relative:
+        c = wanted_speed_change(distance, (x - before) / unit, above, below, s, low, high, joint)
+    else:
+        c = wanted_change(distance, (target - before) / unit, (x - before) / unit, s, low, high, joint)
+    within = low if c < low else high if c > high else c
+    near = rise + rise_slope * abs(s + within)
+    c = within if above >= near and below >= near else safe_change(c, x, s, low, high, joint)
+    change = c * unit
+    step_now = e if c == distance - s else step + change
+    return (step_now, change) if inside else inward(x, step, step_now, change, joint)
 
 
-def stop_step(x: float, step: float, change: float, joint: Joint) -> tuple[float, float]:
+def stop_step(x: float, step: float, change: float, joint: Values) -> tuple[float, float]:
     """The next step and change (rad) of the quickest way to rest."""
-    unit = joint.unit
+    unit = joint[2]
     s = step / unit
     low, high = change_range(x, s, change / unit, joint)
     c = safe_change(-toward(s), x, s, low, high, joint)
     return inward(x, step, step + c * unit, c * unit, joint)
 
 
-def inward(x: float, last: float, step: float, change: float, joint: Joint) -> tuple[float, float]:
+def inward(x: float, last: float, step: float, change: float, joint: Values) -> tuple[float, float]:
     """Step and change, but never further out; that can only be asked by a history that breaks the limits."""
-    if (x > joint.upper and step > 0.0) or (x < joint.lower and step < 0.0):
+    lower, upper = joint[:2]
+    if (x > upper and step > 0.0) or (x < lower and step < 0.0):
         return 0.0, -last
     return step, change

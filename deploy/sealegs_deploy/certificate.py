@@ -18,7 +18,7 @@ from sealegs_contract.errors import BundleError
 from sealegs_contract.robot import FrozenModel
 from sealegs_deploy.bundle import VerifiedBundle, check_unchanged, write_bundle
 from sealegs_deploy.gate_findings import Figures
-from sealegs_deploy.gate_thresholds import Thresholds, Verdict, judge
+from sealegs_deploy.gate_thresholds import Thresholds, Verdict, default_thresholds, failures, judge
 from sealegs_deploy.signing import SigningKey
 
 GATE_NAME = "gate.json"
@@ -115,8 +115,9 @@ def parse_certificate(data: bytes) -> Certificate:
 def check_certificate(bundle: VerifiedBundle, thresholds: Thresholds | None = None, candidates: int = 1) -> Certificate:
     """The certificate of a bundle that passed the gate. BundleError where it has none, or one of other bytes.
 
-    `thresholds`: a robot's own, by which the certificate's figures must pass as well. `candidates`: among how many
-    actions the bundle is to choose; the gate must have examined as many, or more.
+    `thresholds`: a robot's own, by which the certificate's figures must pass as well: those in the certificate are its
+    signer's choice. `candidates`: among how many actions the bundle is to choose; the gate must have examined as many,
+    or more.
     """
     if GATE_NAME not in bundle.files:
         raise BundleError(
@@ -136,18 +137,25 @@ def check_certificate(bundle: VerifiedBundle, thresholds: Thresholds | None = No
             f"{bundle.path}: {candidates} candidates are asked for, but the gate examined {certificate.candidates}: "
             f"run `sealegs gate {bundle.path} --bags DIR --candidates {candidates} --certify`, or use fewer"
         )
-    lines = certificate.verdicts + (judge(certificate.figures, thresholds) if thresholds else ())
-    if failed := sorted({line.threshold for line in lines if not line.passed}):
-        raise BundleError(f"{bundle.path}: it did not pass the gate: {', '.join(failed)}")
+    if failed := _failures(certificate, certificate.thresholds):
+        raise BundleError(f"{bundle.path}: it did not pass the gate: {failed}")
+    if thresholds and (failed := _failures(certificate, thresholds)):
+        raise BundleError(f"{bundle.path}: its gate certificate does not keep this robot's thresholds: {failed}")
     return certificate
 
 
+def _failures(certificate: Certificate, thresholds: Thresholds) -> str:
+    return "; ".join(failures(certificate.figures, certificate.thresholds, thresholds))
+
+
 def gate_line(bundle: VerifiedBundle) -> str:
-    """For people: `passed ...`, or why not."""
+    """For people: `passed ...`, or why not; and whether a robot that judges by the shipped thresholds agrees."""
     try:
-        return f"passed {check_certificate(bundle).summary}"
+        certificate = check_certificate(bundle)
     except BundleError as error:
         return "none" if GATE_NAME not in bundle.files else str(error)
+    failed = _failures(certificate, default_thresholds())
+    return f"passed {certificate.summary}" + (f"; not by the shipped thresholds: {failed}" if failed else "")
 
 
 def certify(bundle: VerifiedBundle, certificate: Certificate, key: SigningKey) -> Path:

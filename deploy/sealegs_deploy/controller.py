@@ -1,7 +1,7 @@
 """Controller: the pure state machine between a robot's streams and its commands. It never reads a clock of its own.
 
     UNCONFIGURED --configure--> DISARMED --arm--> ACTIVE --stale, not finite, overrun--> HOLD --resume--> ACTIVE
-    HOLD --timeout, communication lost--> FAULT;  any --e-stop, fault--> FAULT --reset_fault--> DISARMED
+    HOLD --timeout, communication lost--> FAULT;  any --e-stop, fault, limit--> FAULT --reset_fault--> DISARMED
 
 Only an operator's call leads to ACTIVE. HOLD decelerates and keeps commanding the pose measured where the robot came to
 rest; in every other state but ACTIVE there are no commands, and the robot node's own watchdog holds. `swap` puts
@@ -112,11 +112,14 @@ class Controller:
     # The operator
 
     def arm(self, now_ns: int) -> None:
-        """DISARMED -> ACTIVE from the measured pose. Raises ControllerError while a stream is missing or stale."""
+        """DISARMED -> ACTIVE from the measured pose.
+
+        Raises ControllerError while a stream is missing or stale, and far from the policy's training data.
+        """
         self._expect(State.DISARMED, "arm")
         flight = self._configured()
         _, problem = flight.pilot.streams.observe(now_ns)
-        if problem:
+        if problem := problem or flight.pilot.far():
             raise ControllerError(f"cannot arm: {problem}")
         flight.begin()
         self._go(State.ACTIVE, "armed by the operator", now_ns)
@@ -133,11 +136,8 @@ class Controller:
         """HOLD -> ACTIVE, once all streams have been fresh for `resume_fresh_ms`. Raises ControllerError before."""
         self._expect(State.HOLD, "resume")
         flight = self._configured()
-        streams = flight.pilot.streams
-        _, problem = streams.observe(now_ns)
-        if problem or streams.fresh_ms < self.config.resume_fresh_ms:
-            detail = problem or f"streams fresh for {streams.fresh_ms:.0f} ms"
-            raise ControllerError(f"cannot resume: {detail}; needed: fresh for {self.config.resume_fresh_ms:g} ms")
+        if problem := flight.pilot.streams.unsteady(now_ns, self.config.resume_fresh_ms):
+            raise ControllerError(f"cannot resume: {problem}")
         flight.resume()
         self._go(State.ACTIVE, "resumed by the operator", now_ns)
 
@@ -184,6 +184,9 @@ class Controller:
             return None
         began_ns = self._host_ns()
         observation, problem = self._flight.pilot.streams.observe(now_ns)
+        if observation is not None and (passed := self._flight.limit_passed()):
+            self.fault(passed, now_ns)
+            return None
         if self.state is State.ACTIVE:
             command = problem if observation is None else self._flight.act(observation, problem, now_ns)
             if not isinstance(command, str):

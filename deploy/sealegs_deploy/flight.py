@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sealegs_contract.errors import ActionError, SpecError
+from sealegs_contract.limits import LimitWatch
 from sealegs_contract.observation import Observation
 from sealegs_contract.robot import RobotProfile
 from sealegs_contract.sample import CommandSample, Sample
@@ -29,7 +30,7 @@ class Flight:
         self.replaced: Pilot | None = None
         self._ticks_left = 0
         self._timing, self._note = timing, note
-        self._commander = Commander(robot)
+        self._commander, self._limits = Commander(robot), LimitWatch(robot)
         self._commander.take_actions(pilot.relative)
         self.latency_from_ns: int | None = None
         """Arrival, on the host's clock, of the joint sample behind the newest command of a policy."""
@@ -48,6 +49,8 @@ class Flight:
     def begin(self) -> None:
         """Commands go on from the measured pose, with the next observation."""
         self.forget()
+        self._limits.restart()
+        self.limit_passed()  # the start pose, wherever it is, is allowed
         self._commander.begin(self.pilot.measured(), self.pilot.streams.joint_stamp_ns)
 
     def resume(self) -> None:
@@ -73,6 +76,10 @@ class Flight:
         if self.replaced is not None:
             failed, former, self.replaced = self.pilot, self.replaced, None
             self._take_over(former, f"rolled back from {failed.name} to {former.name}: {problem}", now_ns)
+
+    def limit_passed(self) -> str:
+        """Which joint was measured past its position limit since `begin`, and where; empty while all is well."""
+        return self._limits.check(self.pilot.measured())
 
     def act(self, observation: Observation, problem: str, now_ns: int) -> CommandSample | str | None:
         """The command for a new observation, None where it is none; or why one must hold instead."""

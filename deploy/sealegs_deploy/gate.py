@@ -113,7 +113,7 @@ def _figures(
 ) -> Figures:
     periods = sum(len(one.output) for one in replayed)
     minutes = periods * robot.control_period_ns / 60e9
-    alarms = sum(one.support_alarms for one in replayed)
+    alarmed = sum(one.support_alarms > 0 for one in replayed)
     holds = sum(len(one.stream_holds) for one in replayed)
     target, command = (np.concatenate([getattr(one, name) for one in replayed]) for name in ("target", "command"))
     action = manifest.action.to_action(np.concatenate([one.output for one in replayed]))
@@ -126,7 +126,8 @@ def _figures(
         "policy_holds": sum(len(one.policy_holds) - one.support_alarms for one in replayed),
         "stream_holds": holds,
         "stream_holds_per_minute": _known(holds / minutes if minutes else np.nan),
-        "support_alarms_per_minute": _known(alarms / minutes if minutes and watched else np.nan),
+        "support_alarmed": alarmed / len(replayed) if watched else None,
+        "support_alarmed_low": figure.wilson_low(alarmed, len(replayed)) if watched else None,
         "refused_samples": sum(one.refused_samples for one in replayed),
         "limited_share": _known(figure.limited_share(target, command)),
         "saturated_share": _known(saturated),
@@ -212,7 +213,7 @@ def _episode(manifest: Manifest, one: Replayed) -> EpisodeFigures:
         jump_ratio=_known(_jump_ratio(manifest, [one])),
         policy_holds=one.policy_holds,
         stream_holds=one.stream_holds,
-        support_alarms=one.support_alarms,
+        support_alarmed=one.support_alarms > 0,
         inference_p99_ms=_known(figure.quantile(asked, 99.0)),
     )
 

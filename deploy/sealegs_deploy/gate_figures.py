@@ -5,6 +5,9 @@ Outputs are compared as actions in [-1, 1] (`ActionSpec.to_action`), so that eve
 
 from __future__ import annotations
 
+import math
+from statistics import NormalDist
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,11 +18,23 @@ FULL_SCALE = 0.99
 MOVED, PREDICTED = 0.02, 0.3
 """Deviation of a joint's recorded actions, and their correlation with a linear fit, from which on a joint tells."""
 QUANTILE = 99.0
+Z95 = NormalDist().inv_cdf(0.975)
 
 
 def share(values: NDArray[np.bool_]) -> float:
     """Share of True; NaN of nothing."""
     return float(values.mean()) if values.size else float("nan")
+
+
+def wilson_low(hits: int, trials: int) -> float:
+    """Lower end of Wilson's 95% interval of p = hits / trials; 0 for no hit:
+
+    (p + z^2/2n - z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)
+    """
+    if not hits:
+        return 0.0
+    p, n, z = hits / trials, trials, Z95
+    return (p + z * z / (2 * n) - z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))) / (1.0 + z * z / n)
 
 
 def limited_share(target: FloatArray, command: FloatArray) -> float:

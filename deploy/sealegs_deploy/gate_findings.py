@@ -30,7 +30,8 @@ class Figures(FrozenModel):
     policy_holds: int
     stream_holds: int
     stream_holds_per_minute: Measured
-    support_alarms_per_minute: Measured
+    support_alarmed: Measured
+    support_alarmed_low: Measured
     refused_samples: int
     limited_share: Measured
     saturated_share: Measured
@@ -79,5 +80,5 @@ class EpisodeFigures(FrozenModel):
     jump_ratio: Measured
     policy_holds: tuple[str, ...]
     stream_holds: tuple[str, ...]
-    support_alarms: int
+    support_alarmed: bool
     inference_p99_ms: Measured

@@ -175,7 +175,7 @@ def replay(
 
     Whatever stops the controller is noted, and it is resumed as soon as that is allowed: the gate wants all figures.
     """
-    clock, timing, config = HostClock(), LoopTiming(), ControllerConfig()
+    clock, timing, config = HostClock(), LoopTiming(), ControllerConfig(arm_anywhere=True)  # a bag may begin anywhere
     pilot = _WatchedPilot(manifest, policy, robot, config, timing, clock, support)
     controller = Controller(robot, config, host_ns=clock)
     controller.configure_pilot(pilot)

@@ -28,7 +28,7 @@ class Thresholds(FrozenModel):
     unarmed_episodes_max: Limit
     policy_holds_max: Limit
     stream_holds_per_minute_max: Limit
-    support_alarms_per_minute_max: Limit
+    support_alarmed_max: Limit
     limited_share_max: Limit
     saturation_excess_max: Limit
     jump_ratio_max: Limit
@@ -59,6 +59,8 @@ class Thresholds(FrozenModel):
         unknown = [name for name in self.may_be_missing if name not in RULES]
         if unknown:
             raise ValueError(f"may_be_missing names {', '.join(unknown)}; {available(RULES)}")
+        if all(getattr(self, name) is None for name in RULES):
+            raise ValueError("every threshold is null: there is nothing to judge by; give at least one a limit")
         return self
 
 
@@ -85,7 +87,7 @@ RULES: dict[str, tuple[str, str]] = {
     "unarmed_episodes_max": ("unarmed_episodes", "episodes in which the controller never acted"),
     "policy_holds_max": ("policy_holds", "holds that the policy caused: refused outputs, overruns"),
     "stream_holds_per_minute_max": ("stream_holds_per_minute", "holds a minute for streams that the policy needs"),
-    "support_alarms_per_minute_max": ("support_alarms_per_minute", "alarms a minute of the support model"),
+    "support_alarmed_max": ("support_alarmed_low", "episodes with support alarms, lower end of the 95% interval"),
     "limited_share_max": ("limited_share", "periods in which the guard changed the command"),
     "saturation_excess_max": ("saturation_excess", "actions at full scale, beyond the record's share"),
     "jump_ratio_max": ("jump_ratio", "change of action a period, over the record's"),
@@ -109,6 +111,15 @@ RULES: dict[str, tuple[str, str]] = {
     "value_gain_min": ("value_gain_high", "value less the record's, upper end of its 95% interval"),
 }
 
+# threshold: what else its figure depends on, beside policy and bags.
+MEASURED_WITH = {
+    "foreign_joints_max": "foreign_joint_margin",
+    "sensitivity_max": "noise",
+    "input_shift_max": "noise",
+    "input_spread_max": "noise",
+    "renormalised_gain_max": "noise",
+}
+
 
 def judge(figures: FrozenModel, thresholds: Thresholds) -> tuple[Verdict, ...]:
     """A verdict for every threshold that is on. What was not measured fails unless it may be missing."""
@@ -127,6 +138,20 @@ def judge(figures: FrozenModel, thresholds: Thresholds) -> tuple[Verdict, ...]:
     return tuple(lines)
 
 
+def failures(figures: FrozenModel, used: Thresholds, asked: Thresholds) -> list[str]:
+    """What figures that were measured under `used` lack for `asked`, in words: figure, value, bound.
+
+    A figure that was measured with another margin or noise than `asked` has is another figure: it is no answer.
+    """
+    lines = [f"{line.threshold}: {line.text}" for line in judge(figures, asked) if not line.passed]
+    for setting in dict.fromkeys(MEASURED_WITH.values()):
+        names = [name for name, by in MEASURED_WITH.items() if by == setting and getattr(asked, name) is not None]
+        given, wanted = getattr(used, setting), getattr(asked, setting)
+        if names and given != wanted:
+            lines.append(f"{', '.join(names)}: measured with {setting} {given} (must be {wanted})")
+    return lines
+
+
 @cache
 def default_thresholds() -> Thresholds:
     """The shipped ones."""
@@ -142,8 +167,11 @@ def load_thresholds(path: Path) -> Thresholds:
     """Thresholds from a YAML file; what it leaves out is as shipped. Raises BundleError naming the problem."""
     if not path.is_file():
         raise BundleError(f"no thresholds at {path}")
-    with path.open("rb") as file:
-        data = file.read(MAXIMUM_BYTES + 1)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAXIMUM_BYTES + 1)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror or error}") from error
     if len(data) > MAXIMUM_BYTES:
         raise BundleError(f"{path}: more than the {MAXIMUM_BYTES} bytes that thresholds may have")
     return parse_thresholds(data.decode("utf-8", errors="replace"), str(path), default_thresholds())

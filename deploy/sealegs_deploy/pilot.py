@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sealegs_contract.action import ActionDecoder
-from sealegs_contract.errors import ControllerError
+from sealegs_contract.errors import BundleError, ControllerError
 from sealegs_contract.observation import Observation
 from sealegs_contract.robot import RobotProfile
 from sealegs_contract.sample import Sample
 from sealegs_deploy.bundle import VerifiedBundle
 from sealegs_deploy.manifest import Manifest, check_fits
+from sealegs_deploy.near import far_joints, trained_interval
 from sealegs_deploy.player import Policy, PolicyPlayer
 from sealegs_deploy.providers import ProviderChoice
 from sealegs_deploy.scoring import BestOfNPolicy, make_policy
@@ -38,8 +39,8 @@ class Proposal:
 class Pilot:
     """A policy, its streams, its decoder, what it remembers, and the support of its training data.
 
-    Raises BundleError where the manifest does not fit the LOCAL profile `robot`, ControllerError where the command
-    horizon of `config` is shorter than the period. `host_ns` is the steady clock of this host.
+    Raises BundleError where the manifest does not fit the LOCAL profile `robot` or the times of `config`,
+    ControllerError where the command horizon of `config` does not. `host_ns` is the steady clock of this host.
     """
 
     def __init__(
@@ -53,17 +54,15 @@ class Pilot:
         support: Support | None = None,
     ) -> None:
         check_fits(manifest, robot)
+        check_times(manifest, config)
         contract = manifest.timing
         horizon_ms = config.command_horizon_ms or contract.command_horizon_ms
-        if horizon_ms < contract.period_ms:
-            raise ControllerError(
-                f"command horizon {horizon_ms:g} ms is shorter than the period {contract.period_ms:g} ms"
-            )
         self.manifest, self.policy, self.support = manifest, policy, support
         self.horizon_ns = round(horizon_ms * NS_PER_MS)
         self.timeout_ns = round(contract.observation_timeout_ms * NS_PER_MS)
         self.streams = Streams(manifest.observation, host_ns, config.silence_timeout_ms)
         self._joint_names = robot.joint_names
+        self._trained = None if config.arm_anywhere else trained_interval(manifest, robot)
         self._decoder = ActionDecoder(manifest.action)
         budget_ns = round(contract.inference_budget_ms * NS_PER_MS)
         self._player = PolicyPlayer(policy, manifest.temporal, robot.control_period_ns, budget_ns, timing, host_ns)
@@ -102,6 +101,12 @@ class Pilot:
         """Newest measured position (J,) rad."""
         return self.streams.joint_position(self._joint_names)
 
+    def far(self) -> str:
+        """Why not to begin from the measured pose: the training data were elsewhere. Empty where they were not."""
+        far = far_joints(self.measured(), *self._trained, self._joint_names) if self._trained else ""
+        way_out = "move the arm there, or set arm_anywhere"
+        return f"the pose is far from the training data of {self.name}: {far}; {way_out}" if far else ""
+
     def remember(self, observation: Observation) -> None:
         """See this period's observation without acting on it."""
         self._player.see(observation)
@@ -127,6 +132,31 @@ class Pilot:
             self.support.forget()
 
 
+def check_times(manifest: Manifest, config: ControllerConfig) -> None:
+    """Refuse waiting times beyond `communication_timeout_ms`: silence for so long is a FAULT.
+
+    Raises BundleError for the bundle's, ControllerError for a command horizon of `config`, which replaces the bundle's.
+    """
+    contract, seen, own = manifest.timing, manifest.observation, config.command_horizon_ms
+    if own and not contract.period_ms <= own <= config.communication_timeout_ms:
+        raise ControllerError(
+            f"command horizon {own:g} ms is shorter than the period {contract.period_ms:g} ms or longer than the "
+            f"communication timeout {config.communication_timeout_ms:g} ms"
+        )
+    waits = {
+        "timing.observation_timeout_ms": contract.observation_timeout_ms,
+        "observation.timeout_ms": seen.timeout_ms,
+        "observation.image_timeout_ms": seen.image_timeout_ms if seen.images else 0.0,
+        "timing.command_horizon_ms": 0.0 if own else contract.command_horizon_ms,
+    }
+    for name, value in waits.items():
+        if value > config.communication_timeout_ms:
+            raise BundleError(
+                f"bundle {manifest.name} has {name} {value:g} ms, beyond the communication timeout of the controller, "
+                f"{config.communication_timeout_ms:g} ms: silence for so long is a FAULT"
+            )
+
+
 def pilot_of(
     bundle: VerifiedBundle,
     robot: RobotProfile,
@@ -142,5 +172,6 @@ def pilot_of(
     is `strict_provider`.
     """
     check_fits(bundle.manifest, robot)
+    check_times(bundle.manifest, config)
     policy, choice = make_policy(bundle, provider, strict_provider, config.candidates)
     return Pilot(bundle.manifest, policy, robot, config, timing, host_ns, load_support(bundle)), choice

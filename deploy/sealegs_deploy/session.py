@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sealegs_contract.errors import ActionError
+from sealegs_deploy.aside import considerate
 from sealegs_deploy.providers import ProviderError, open_session
 
 Ports = Mapping[str, tuple[str, tuple[int, ...]]]
@@ -31,6 +32,7 @@ class BoundGraph:
         ((self._output_name, (_, sizes)),) = output.items()
         self.output: NDArray[np.float32] = np.zeros((batch, *sizes), np.float32)
         self._binding = session.io_binding()
+        self._took_ns = 0
         self._on_device = device != "cpu"
         if self._on_device:
             self._bind_device(device)
@@ -65,10 +67,13 @@ class BoundGraph:
             if self._on_device:
                 self._run_on_device()
             else:
-                self.session.run_with_iobinding(self._binding)
+                self._took_ns = considerate(self._compute, self._took_ns)
         except Exception as error:
             # onnxruntime's exceptions share no base class of their own.
             raise ActionError(f"the policy failed to run: {type(error).__name__}: {str(error)[:300]}") from error
+
+    def _compute(self) -> None:
+        self.session.run_with_iobinding(self._binding)
 
     def _run_on_device(self) -> None:
         for name, value in self._device_inputs.items():

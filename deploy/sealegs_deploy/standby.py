@@ -3,7 +3,8 @@
     none --load--> loading --> ready --swap--> probation --> none (kept, or rolled back);  loading --> refused
 
 The control thread calls everything here, and only hands work over: what the candidate costs, it costs the worker. A
-candidate that is late is skipped for a tick; it never delays a command.
+candidate that is late is skipped for a tick; it never delays a command. A shadow that computes for long does so at the
+lowest priority; once swapped in, it computes in the control thread, like any policy.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 from sealegs_contract.errors import ControllerError, SealegsError
 from sealegs_contract.sample import CommandSample, FloatArray, Sample
+from sealegs_deploy.aside import Aside
 from sealegs_deploy.controller import Controller
 from sealegs_deploy.pilot import Pilot
 from sealegs_deploy.shadow import Received, Shadow, Tick
@@ -66,7 +68,7 @@ class Standby:
         self._begins = False
         self._probation_ms, self._patience = 0.0, 0
         self._error = ""
-        self._worker = Worker("candidate", self._failed)
+        self._worker, self._aside = Worker("candidate", self._failed), Aside()
 
     @property
     def pilot(self) -> Pilot | None:
@@ -179,6 +181,7 @@ class Standby:
     def close(self) -> None:
         """End the worker."""
         self._worker.close()
+        self._aside.close()
 
     # Inside: the control thread
 
@@ -248,7 +251,8 @@ class Standby:
 
     def _follow(self, shadow: Shadow, tick: Tick, skipped: int) -> None:
         shadow.skip(skipped)
-        command = shadow.step(tick)
+        with self._aside:
+            command = shadow.step(tick)
         if command is not None:
             self._reports.command(command)
 

@@ -39,6 +39,7 @@ class ControllerConfig(FrozenModel):
     silence_timeout_ms: host time without a joint sample that ends ACTIVE, should robot time itself stand still.
     communication_timeout_ms: host time without a newer joint sample after which HOLD becomes FAULT.
     candidates: actions among which the bundle's scorer chooses (best-of-N); 1 is the policy alone.
+    arm_anywhere: arm also where the arm stands far from the bundle's training data; see near.py.
     """
 
     command_horizon_ms: Positive | None = None
@@ -46,3 +47,4 @@ class ControllerConfig(FrozenModel):
     silence_timeout_ms: Positive = 500.0
     communication_timeout_ms: Positive = 1000.0
     candidates: Annotated[int, Field(ge=1, le=256)] = 1
+    arm_anywhere: bool = False

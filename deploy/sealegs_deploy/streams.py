@@ -88,6 +88,13 @@ class Streams:
             self._fresh_since = self._host_ns()
         return observation, problem
 
+    def unsteady(self, now_ns: int, needed_ms: float) -> str:
+        """Why not to go on after a hold: every `observe` must have been without a problem for `needed_ms`."""
+        _, problem = self.observe(now_ns)
+        if not problem and self.fresh_ms >= needed_ms:
+            return ""
+        return f"{problem or f'streams fresh for {self.fresh_ms:.0f} ms'}; needed: fresh for {needed_ms:g} ms"
+
     @property
     def fresh_ms(self) -> float:
         """For how long, on the host's clock, every `observe` has been without a problem."""

@@ -11,7 +11,7 @@ from sealegs_contract.errors import BundleError
 from sealegs_contract.support import WINDOW
 from sealegs_deploy.comparison import Statistics, comparison_inputs
 from sealegs_deploy.export import OPSET, ExportRequest, compare, onnx_of
-from sealegs_deploy.support_info import SUPPORT_NAME, SupportInfo
+from sealegs_deploy.support_info import SUPPORT_NAME, SupportCalibration, SupportInfo
 
 TOLERANCE = 1e-3
 """Of max(1, score): no threshold has more digits that mean anything."""
@@ -25,7 +25,8 @@ class SupportModel(NamedTuple):
 
     `module`, of torch, maps observation and previous (B, history * D) to scores (B,).
     `examples`: observations (N, history * D) of one episode after another, on which torch and onnxruntime are compared.
-    `slow` and `hold` are its thresholds, the rates what bounds them; the rest is recorded as it is.
+    `slow` and `hold` are its thresholds. `calibrations` say what bounds false alarms and slowing down, and for which
+    episodes; `fitted` how many fitted and tuned it.
     """
 
     module: Any
@@ -33,10 +34,8 @@ class SupportModel(NamedTuple):
     kind: str
     slow: float
     hold: float
-    false_alarms: float
-    slow_downs: float
-    episodes: tuple[int, int, int]
-    calibrated_on: str
+    calibrations: tuple[SupportCalibration, ...]
+    fitted: tuple[int, int]
     dataset_fingerprint: str = ""
 
 
@@ -59,10 +58,11 @@ def with_support(
         slow=min(support.slow, LARGEST_SLOW * support.hold),
         hold=support.hold,
         window=WINDOW,
-        false_alarms=support.false_alarms,
-        slow_downs=support.slow_downs,
-        episodes=support.episodes,
-        calibrated_on=support.calibrated_on,
+        false_alarms=max(one.false_alarms for one in support.calibrations),
+        slow_downs=max(one.slow_downs for one in support.calibrations),
+        episodes=(*support.fitted, sum(one.episodes for one in support.calibrations)),
+        calibrated_on=" and ".join(one.on for one in support.calibrations),
+        calibrations=support.calibrations,
         dataset_fingerprint=support.dataset_fingerprint,
         opset=OPSET,
         inputs=len(inputs["observation"]),

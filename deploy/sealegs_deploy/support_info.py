@@ -12,12 +12,28 @@ SUPPORT_NAME = "support.onnx"
 Rate = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
+class SupportCalibration(FrozenModel):
+    """What the thresholds promise for episodes like these: the share that passes, on average and 95% sure."""
+
+    on: str
+    episodes: Annotated[int, Field(ge=1)]
+    false_alarms: Rate
+    slow_downs: Rate
+    false_alarms_sure: Rate
+
+    @property
+    def line(self) -> str:
+        """For people."""
+        return f"at most {self.false_alarms:.2g} of episodes like {self.episodes} {self.on}"
+
+
 class SupportInfo(FrozenModel):
     """support.onnx: how unlike the training data an observation is, and the scores at which to slow and to stop.
 
     In go `observation` and `previous` (that of the period before), float32 (batch, history * D), raw; out comes
     `score` float32 (batch,). The median of the newest `window` scores decides. At most `false_alarms` of the episodes
-    that are exchangeable with the calibration ones pass `hold`, and at most `slow_downs` pass `slow` at all.
+    that are exchangeable with the calibration ones pass `hold`, and at most `slow_downs` pass `slow` at all: of several
+    `calibrations` (none are named in bundles of before) these are the loosest.
     """
 
     file: Literal["support.onnx"] = "support.onnx"
@@ -30,6 +46,7 @@ class SupportInfo(FrozenModel):
     slow_downs: Rate
     episodes: tuple[int, int, int]
     calibrated_on: str
+    calibrations: tuple[SupportCalibration, ...] = ()
     dataset_fingerprint: str = ""
     opset: int
     inputs: Annotated[int, Field(ge=1)]
@@ -44,7 +61,7 @@ class SupportInfo(FrozenModel):
     @property
     def line(self) -> str:
         """For people."""
-        return (
-            f"{self.kind}, fitted on {self.episodes[0]} episodes; at most {self.false_alarms:.2g} of episodes hold "
-            f"falsely, {self.slow_downs:.2g} slow down (over {self.episodes[2]} {self.calibrated_on})"
+        promised = ", ".join(one.line for one in self.calibrations) or (
+            f"at most {self.false_alarms:.2g} of episodes (over {self.episodes[2]} {self.calibrated_on})"
         )
+        return f"{self.kind}, fitted on {self.episodes[0]} episodes; holds falsely in {promised}"

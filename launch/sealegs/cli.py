@@ -49,16 +49,22 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("bench", "measure one of the benches, resumably, with its results file and pictures"),
 }
 
+PURPOSE = "From robot logs without rewards to a policy running safely on the robot."
 SEEDS = range(1 << 32)
+VERDICTS = frozenset({"gate"})
+"""Verbs whose 1 says no: an error of ours is a 2 there, so that it is no verdict."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line; returns the exit code (0 fine, 1 our fault, 2 something the user can mend)."""
+    """Run one command line; returns the exit code: 0 fine, 1 our fault (of VERDICTS: no), 2 what the user can mend."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     if not arguments or arguments[0] in {"-h", "--help", "help"}:
         print(usage())
+        return 0
+    if set(arguments[1:]) <= {"-h", "--help", "help"} and _below(arguments[0]):
+        print(usage(arguments[0]))
         return 0
     if arguments[0] in {"-V", "--version"}:
         from importlib.metadata import version
@@ -106,7 +112,10 @@ def _run_verb(verb: str, arguments: list[str], debug: bool) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        return _fail(f"internal error: {type(error).__name__}: {error} (run again with --debug for the traceback)", 1)
+        code = 2 if verb in VERDICTS else 1
+        return _fail(
+            f"internal error: {type(error).__name__}: {error} (run again with --debug for the traceback)", code
+        )
 
 
 def _parse(module: ModuleType, verb: str, arguments: list[str]) -> object:
@@ -145,22 +154,26 @@ def _paragraphs(lines: Iterable[str]) -> list[list[str]]:
     return [list(run) for filled, run in itertools.groupby(lines, key=bool) if filled]
 
 
-def usage() -> str:
-    """The page that `sealegs --help` prints."""
-    width = max(map(len, COMMANDS))
-    verbs = "\n".join(f"  {verb:<{width}}  {summary}" for verb, (_, summary) in COMMANDS.items())
-    return (
-        "usage: sealegs VERB [options]\n\nFrom robot logs without rewards to a policy running safely on the robot.\n\n"
-        f"{verbs}\n\n`sealegs VERB --help` shows a verb's options; --debug shows tracebacks; --version the version."
-    )
+def usage(word: str = "") -> str:
+    """The page that `sealegs --help` prints; with a `word`, of the verbs that begin with it."""
+    shown = _below(word) if word else list(COMMANDS)
+    width = max(map(len, shown))
+    verbs = "\n".join(f"  {verb:<{width}}  {COMMANDS[verb][1]}" for verb in shown)
+    head = f"{word} VERB [options]" if word else f"VERB [options]\n\n{PURPOSE}"
+    hint = "`sealegs VERB --help` shows a verb's options; --debug shows tracebacks; --version the version."
+    return f"usage: sealegs {head}\n\n{verbs}\n\n{hint}"
+
+
+def _below(verb: str) -> list[str]:
+    """The verbs that begin with the word `verb` and go on."""
+    return [name for name in COMMANDS if name.startswith(f"{verb} ")]
 
 
 def _suggestion(verb: str) -> str:
     import difflib
 
-    below = [repr(name) for name in COMMANDS if name.startswith(f"{verb} ")]
-    if below:
-        return f"there are {', '.join(below)}"
+    if below := _below(verb):
+        return f"there are {', '.join(map(repr, below))}"
     close = difflib.get_close_matches(verb, COMMANDS, n=1)
     return f"did you mean {close[0]!r}?" if close else "`sealegs --help` lists them"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 COMMAND_VALID_PERIODS = 5
+ARMING_S, RETRY_S = 10.0, 0.1
 
 
 @dataclass(frozen=True)
@@ -194,11 +196,17 @@ def _run_episodes(
 
 
 def _arm(client: EpisodeClient, logs: Path) -> None:
-    try:
-        client.trigger("policy_node/arm")
-    except BackendError as error:
-        # A refused service does not say why the node is not ready.
-        raise _with_complaint(error, logs, "policy_node") from error
+    """Try until the policy node has the robot's streams: it may find them later than this process does."""
+    end = time.monotonic() + ARMING_S
+    while True:
+        try:
+            client.trigger("policy_node/arm")
+            return
+        except BackendError as error:
+            if time.monotonic() > end:
+                # A refused service does not say why the node is not ready.
+                raise _with_complaint(error, logs, "policy_node") from error
+        time.sleep(RETRY_S)
 
 
 @contextmanager

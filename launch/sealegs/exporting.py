@@ -49,7 +49,8 @@ def export_checkpoint(
 ) -> Manifest:
     """Write the signed bundle of a checkpoint to `out` (a folder, or a file ending in .zip); its manifest.
 
-    Raises LearningError when the checkpoint cannot be read, BundleError when the export cannot be trusted or written.
+    Raises LearningError when the checkpoint cannot be read, also where the one before it could: a signature goes to no
+    other weights than were named. BundleError when the export cannot be trusted or written.
     """
     import torch
 
@@ -61,10 +62,11 @@ def export_checkpoint(
     from sealegs_learning.training.checkpoint import find_checkpoint, load_policy
 
     torch.set_num_threads(1)
-    policy = load_policy(checkpoint)
-    request = request_of(policy, find_checkpoint(checkpoint), name)
+    folder = find_checkpoint(checkpoint, previous=False)
+    policy = load_policy(folder)
+    request = request_of(policy, folder, name)
     statistics = training_statistics(policy)
-    files = read_card_files(find_checkpoint(checkpoint))
+    files = read_card_files(folder)
     if best_of_n is not None and best_of_n.dataset is not None:
         own_reward = str(policy.provenance.get("reward", {}).get("name", ""))
         scorer = make_scorer(policy, best_of_n.dataset, best_of_n, own_reward, progress)

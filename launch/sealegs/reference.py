@@ -143,8 +143,8 @@ def cli_reference() -> str:
     head = (
         "# Command line\n\n<!-- Written by `python -m sealegs.reference`; do not edit. -->\n\n"
         "`./sealegs VERB` from a checkout, `sealegs VERB` from an installation. `sealegs VERB --help` shows the same.\n"
-        "Every verb takes `--debug` (show tracebacks). Exit codes: 0 fine, 1 our fault, 2 something you can mend, "
-        "130 interrupted.\n\n"
+        "Every verb takes `--debug` (show tracebacks). Exit codes: 0 fine, 1 our fault (of `gate`: refused), 2 "
+        "something you can mend, 130 interrupted.\n\n"
     )
     return f"{head}| verb | |\n|---|---|\n{index}\n\n" + "\n".join(verb_reference(verb) for verb in COMMANDS)
 

@@ -278,3 +278,26 @@ def test_the_callers_arrays_are_left_alone(limits: JointLimits) -> None:
         guard(target)
     assert target.tolist() == [5.0] * 3
     assert start.tolist() == [0.0] * 3
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_joint_that_rests_goes_on_as_one_whose_law_is_asked_every_time(
+    jerk_limits: JointLimits, relative: bool
+) -> None:
+    """`restore` makes the guard forget which joints rest; nothing may depend on it, to the last bit."""
+    rng = np.random.default_rng(5)
+    guard, asked = (Guard(jerk_limits, DT, relative=relative) for _ in range(2))
+    guard.reset(np.zeros(3))
+    asked.reset(np.zeros(3))
+    kept = 0
+    for number in range(60):
+        target = rng.choice([-1.0, 2.0, 0.0, rng.uniform(-1.0, 1.0)], 3)
+        for k in range(120):
+            stops = number % 7 == 3 and k == 100
+            steps = [one.stop() if stops else one(target) for one in (guard, asked)]
+            kept += sum(one is not None for one in guard._kept)
+            assert [one.tobytes() for one in steps[0]] == [one.tobytes() for one in steps[1]]
+            asked.restore(asked.save())
+    assert guard.save().tobytes() == asked.save().tobytes()
+    assert guard.limited == asked.limited
+    assert kept > 1_000

@@ -129,7 +129,7 @@ def test_interrupt_keeps_bags_and_says_how_to_go_on(private_machine: Path, tmp_p
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
-    deadline = time.monotonic() + 60.0
+    deadline = time.monotonic() + 180.0
     while len(list((run / "bags").glob("*/metadata.yaml"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)

@@ -18,6 +18,9 @@ from sealegs_contract.spec import ActionSpec, ObservationSpec, delta_action_spec
 from sealegs_deploy.bundle import VerifiedBundle, load_bundle
 from sealegs_deploy.controller import Controller
 from sealegs_deploy.export import ExportRequest, export_bundle
+from sealegs_deploy.gate import Examination, examine
+from sealegs_deploy.gate_replay import GateEpisode
+from sealegs_deploy.gate_thresholds import default_thresholds
 from sealegs_deploy.manifest import Metric, Provenance
 from sealegs_deploy.signing import SigningKey, own_key
 from sealegs_deploy.states import ControllerConfig
@@ -194,5 +197,31 @@ class Rig:
 
 
 @pytest.fixture
-def rig(bundle: VerifiedBundle, robot: RobotProfile, clock: Clock, samples_at: Any) -> Rig:
-    return Rig(bundle, robot, clock, samples_at)
+def make_rig(bundle: VerifiedBundle, robot: RobotProfile, clock: Clock, samples_at: Any) -> Callable[..., Rig]:
+    """make_rig(bundle, **config): a rig of any bundle, under any configuration."""
+    return lambda given=bundle, **config: Rig(given, robot, clock, samples_at, **config)
+
+
+@pytest.fixture
+def rig(make_rig: Callable[..., Rig]) -> Rig:
+    return make_rig()
+
+
+@pytest.fixture
+def episode(robot: RobotProfile, samples_at: Any) -> GateEpisode:
+    """Three seconds at 50 Hz, commanded on the way to 0.3 rad, with a gap of half a second."""
+    samples: list[Any] = []
+    for k in range(150):
+        stamp = 10**9 + k * robot.control_period_ns + (500_000_000 if k >= 75 else 0)
+        position = robot.home_rad + 0.002 * k
+        samples += samples_at(stamp, position)
+        samples.append(
+            CommandSample(stamp, robot.joint_names, position[None] + 0.01 * np.sin(k), (5 * robot.control_period_ns,))
+        )
+    return GateEpisode("one", samples, True)
+
+
+@pytest.fixture
+def examined(bundle: VerifiedBundle, robot: RobotProfile, episode: GateEpisode) -> Examination:
+    """What the gate finds of the random policy, over five such episodes."""
+    return examine(bundle, robot, [episode] * 5, default_thresholds())

@@ -14,13 +14,14 @@ from sealegs_contract.robot import load_robot
 from sealegs_contract.sample import JointSample, PoseSample
 from sealegs_contract.spec import delta_action_spec, observation_spec
 from sealegs_deploy.controller import Controller
-from sealegs_deploy.manifest import ExportParity, GraphInfo, Manifest, TimingContract, units_of
+from sealegs_deploy.manifest import ExportParity, GraphInfo, InputStatistics, Manifest, TimingContract, units_of
 from sealegs_deploy.pilot import Pilot
 from sealegs_deploy.states import ControllerConfig, State
 from sealegs_deploy.timing import LoopTiming
 
 ROBOT = load_robot("so101")
 OBSERVATION = observation_spec(ROBOT, ("gripper",))
+STD_RAD = 0.1
 MANIFEST = Manifest(
     name="fuzzed",
     version=1,
@@ -33,12 +34,22 @@ MANIFEST = Manifest(
     observation=OBSERVATION,
     action=delta_action_spec(ROBOT),
     graph=GraphInfo(opset=20),
+    input_statistics=InputStatistics(
+        mean=(*ROBOT.home_rad, *([0.0] * (OBSERVATION.size - 6))), std=(STD_RAD,) * OBSERVATION.size
+    ),
     timing=TimingContract.of(ROBOT, OBSERVATION),
     parity=ExportParity(inputs=1, max_abs_difference_rad=0.0),
 )
 PLACES = delta_action_spec(ROBOT).model_copy(update={"kind": "joint_position"})
 LOW = np.array([joint.position_min_rad for joint in ROBOT.joints])
 HIGH = np.array([joint.position_max_rad for joint in ROBOT.joints])
+RANGE = HIGH - LOW
+# Why there is a FAULT, from where.
+FAULTS = {
+    State.DISARMED: ("emergency stop",),
+    State.ACTIVE: ("emergency stop", "limit passed"),
+    State.HOLD: ("emergency stop", "limit passed", "held for", "communication lost"),
+}
 # What may follow what, and whether only an operator's call may do it.
 ALLOWED = {
     (State.UNCONFIGURED, State.DISARMED): "configure",
@@ -53,6 +64,11 @@ ALLOWED = {
     (State.ACTIVE, State.FAULT): "e_stop",
     (State.UNCONFIGURED, State.UNCONFIGURED): "unconfigure",
 }
+
+
+def past(position: np.ndarray) -> bool:
+    """Whether a joint is past a limit by more than a twentieth of its range."""
+    return bool((np.maximum(LOW - position, position - HIGH) > 0.05 * RANGE + 1e-9).any())
 
 
 class WildPolicy:
@@ -79,12 +95,15 @@ class ControllerMachine(RuleBasedStateMachine):
         self.controller = Controller(ROBOT, host_ns=lambda: self.host_ns)
         self.controller.configure_policy(MANIFEST, self.policy)
         self.position = ROBOT.home_rad.copy()
+        self.low, self.high = LOW, HIGH
+        self.armed_inside = self.was_past = False
         self.newest_joint = -1
         self.commands: list = []
         self.call: str | None = "configure"
         self.checked = 0
 
-    def push(self, stamp: int, position: np.ndarray) -> None:
+    def push(self, stamp: int, position: np.ndarray) -> bool:
+        self.was_past |= past(position)
         zeros = np.zeros(6)
         quaternion = np.array([0.0, 0.0, 0.0, 1.0])
         pose = PoseSample(stamp, "gripper", "base_link", np.zeros(3), quaternion)
@@ -93,11 +112,13 @@ class ControllerMachine(RuleBasedStateMachine):
             pilot.push(pose, self.now, None, may_restart=False)
             pilot.push(joints, self.now, None, may_restart=False)
         self.controller.push(pose, self.now)
-        if self.controller.push(joints, self.now):
+        taken = self.controller.push(joints, self.now)
+        if taken:
             self.silent_ns = 0
             if self.controller.state is not State.DISARMED:
                 assert stamp >= self.newest_joint, "an older stamp replaced a newer one"
             self.newest_joint = stamp
+        return taken
 
     def tick(self) -> None:
         self.call = None
@@ -110,8 +131,8 @@ class ControllerMachine(RuleBasedStateMachine):
             return
         assert after in {State.ACTIVE, State.HOLD}, f"a command left in {after}"
         assert np.isfinite(command.position).all()
-        assert (command.position >= LOW - 1e-9).all()
-        assert (command.position <= HIGH + 1e-9).all()
+        assert (command.position >= self.low - 1e-9).all()
+        assert (command.position <= self.high + 1e-9).all()
         if self.commands:
             last = self.commands[-1]
             assert command.stamp_ns > last.stamp_ns
@@ -134,8 +155,10 @@ class ControllerMachine(RuleBasedStateMachine):
         for _ in range(periods):
             self.now += 20_000_000
             self.host_ns += 20_000_000
-            self.push(self.now, self.position)
+            taken = self.push(self.now, self.position)
             self.tick()
+            if taken and self.armed_inside and past(self.position):
+                assert self.controller.state in {State.FAULT, State.DISARMED}, "past a limit and still commanded"
             self.check_transitions()
 
     @rule()
@@ -204,9 +227,27 @@ class ControllerMachine(RuleBasedStateMachine):
         self.position = self.position.copy()
         self.position[joint] = np.clip(self.position[joint] + by, LOW[joint], HIGH[joint])
 
+    @rule(joint=st.integers(0, 5), by=st.floats(0.0, 0.08), up=st.booleans())
+    def robot_is_pushed_out(self, joint: int, by: float, up: bool) -> None:
+        self.position = self.position.copy()
+        self.position[joint] = HIGH[joint] + by * RANGE[joint] if up else LOW[joint] - by * RANGE[joint]
+        self.run_normally(2, 0.0, joint)
+
+    @rule()
+    def robot_is_carried_home(self) -> None:
+        self.position = ROBOT.home_rad.copy()
+
     @rule()
     def arm(self) -> None:
+        disarmed, taken = self.controller.state is State.DISARMED, self.push(self.now, self.position)
         self.operator("arm")
+        if not disarmed or self.controller.state is State.DISARMED:
+            return
+        if taken:
+            near = np.abs(self.position - ROBOT.home_rad) <= 4.0 * STD_RAD + 0.1 * RANGE + 1e-9
+            assert near.all(), f"armed far away, at {self.position}"
+        self.armed_inside = taken and bool(((self.position >= LOW) & (self.position <= HIGH)).all())
+        self.low, self.high = np.minimum(LOW, self.position), np.maximum(HIGH, self.position)
 
     @rule()
     def disarm(self) -> None:
@@ -249,6 +290,9 @@ class ControllerMachine(RuleBasedStateMachine):
                 assert transition.reason.startswith("swapped to") == (self.call == "swap"), transition
                 continue
             cause = ALLOWED[transition.before, transition.after]
+            if transition.after is State.FAULT:
+                assert transition.reason.startswith(FAULTS[transition.before]), transition
+                assert self.was_past or "limit" not in transition.reason, transition
             if transition.after in {State.ACTIVE, State.DISARMED}:
                 assert cause == self.call, f"{transition} during {self.call}"
         self.checked = len(transitions)

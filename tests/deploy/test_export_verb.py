@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from sealegs.cli import main
-from sealegs.exporting import default_name, metrics_of, task_text, training_statistics
-from sealegs_contract.errors import BundleError
+from sealegs.exporting import default_name, export_checkpoint, metrics_of, task_text, training_statistics
+from sealegs_contract.errors import BundleError, LearningError
 from sealegs_contract.robot import load_robot
 from sealegs_deploy.bundle import load_bundle
 from sealegs_deploy.runtime import PolicyRuntime
@@ -157,6 +159,34 @@ def test_bad_input_costs_one_line(
     assert "Traceback" not in error
     assert sorted(path.name for path in checkpoint.iterdir()) == ["checkpoint.json", "weights.safetensors"]
     assert not (tmp_path / "x").exists()
+
+
+def test_a_damaged_checkpoint_is_not_replaced_by_the_one_before_it_unasked(
+    checkpoint: Path, own_configuration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    older = json.loads((checkpoint / "checkpoint.json").read_text())
+    tensors = load_file(checkpoint / "weights.safetensors")
+    run, out = tmp_path / "run", tmp_path / "out"
+    save_checkpoint(run / "checkpoint", older, tensors)
+    save_checkpoint(run / "checkpoint", older | {"update": 20}, {k: v + 0.01 for k, v in tensors.items()})
+    weights = run / "checkpoint" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-9])
+    command = ["export", "--policy", str(run), "--out", str(out)]
+    assert main(command) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert f"{weights} is truncated or was changed" in error
+    assert f"the one before it, {run}/checkpoint.old, of update 10, is whole" in error
+    shutil.rmtree(run / "checkpoint")
+    assert main(command) == 2
+    assert "no newest checkpoint any more" in capsys.readouterr().err
+    assert not out.exists()
+    save_checkpoint(run / "checkpoint", older, tensors)
+    weights.write_bytes(b"")
+    with pytest.raises(LearningError, match="give its folder"):
+        export_checkpoint(run, out)
+    assert main([*command, "--previous-if-damaged"]) == 0
+    assert f"of {run}/checkpoint.old, the checkpoint before the newest one" in capsys.readouterr().out
+    assert load_bundle(out).manifest.provenance.training["updates"] == 10
 
 
 def test_names_and_metrics_that_do_not_exist():

@@ -1,14 +1,9 @@
-"""The replay gate's parts: figures by hand, the replay against the live controller, thresholds, certificates."""
+"""The replay gate's parts: figures by hand, the replay against the live controller, thresholds."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
 import time
-from types import MappingProxyType
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,23 +11,11 @@ import pytest
 from sealegs_contract.errors import ActionError, BundleError
 from sealegs_contract.sample import CommandSample, JointSample
 from sealegs_deploy import gate_figures as figure
-from sealegs_deploy.bundle import VerifiedBundle, load_bundle, write_bundle
-from sealegs_deploy.certificate import (
-    GATE_NAME,
-    ExaminedBag,
-    certify,
-    check_certificate,
-    gate_line,
-    make_certificate,
-    revoke,
-)
 from sealegs_deploy.controller import Controller
 from sealegs_deploy.gate import examine
-from sealegs_deploy.gate_replay import GateEpisode, HostClock, replay
-from sealegs_deploy.gate_thresholds import default_thresholds, judge, load_thresholds
-
-PERIOD = 20_000_000
-BAGS = (ExaminedBag(name="bag", sha256="ab" * 32, episodes=1),)
+from sealegs_deploy.gate_replay import HostClock, replay
+from sealegs_deploy.gate_thresholds import RULES, default_thresholds, judge, load_thresholds
+from sealegs_deploy.support import SupportVerdict
 
 
 def test_figures_against_hand_arithmetic():
@@ -49,6 +32,8 @@ def test_figures_against_hand_arithmetic():
     assert figure.jumps(a).max() == 2.0
     # A step of the delta from 0 to 1 mrad in 20 ms is 2.5 rad/s^2.
     assert figure.acceleration_share(np.array([[0.0], [1e-3]]), True, 0.02, np.array([5.0])) == pytest.approx(0.5)
+    assert figure.wilson_low(4, 20) == pytest.approx(0.080657, abs=1e-5)
+    assert (figure.wilson_low(0, 9), figure.wilson_low(3, 3)) == pytest.approx((0.0, 0.438503), abs=1e-5)
     rotation = np.array([[[0.0, -2.0], [2.0, 0.0]], [[0.5, 0.0], [0.0, 0.1]]])
     assert figure.loop_gain(rotation) == pytest.approx([2.0, 0.5])
 
@@ -92,18 +77,6 @@ class Failing(Steady):
         return output
 
 
-@pytest.fixture
-def episode(robot, samples_at):
-    """Three seconds at 50 Hz, commanded on the way to 0.3 rad, with a gap of half a second."""
-    samples = []
-    for k in range(150):
-        stamp = 10**9 + k * PERIOD + (500_000_000 if k >= 75 else 0)
-        position = robot.home_rad + 0.002 * k
-        samples += samples_at(stamp, position)
-        samples.append(CommandSample(stamp, robot.joint_names, position[None] + 0.01 * np.sin(k), (5 * PERIOD,)))
-    return GateEpisode("one", samples, True)
-
-
 def test_replay_gives_the_commands_of_the_live_controller(bundle, robot, episode):
     found = replay(bundle.manifest, Steady(), robot, episode)
     clock = HostClock()
@@ -145,9 +118,16 @@ def test_holds_that_the_policy_causes_are_blamed_on_it(bundle, robot, episode, p
     assert len(found.command) == len(found.output) == len(found.elapsed_ns)
 
 
-@pytest.fixture
-def examined(bundle, robot, episode):
-    return examine(bundle, robot, [episode] * 5, default_thresholds())
+def test_an_episode_alarms_once_however_often_it_is_resumed(bundle, robot, episode):
+    """A guard that alarms in every period: it is resumed again and again, and five episodes are five alarms."""
+    verdict = SupportVerdict(9.0, 0.1, "always")
+    guard = SimpleNamespace(check=lambda seen: verdict, forget=lambda: None)
+    assert replay(bundle.manifest, Steady(), robot, episode, guard).support_alarms > 1
+    found = examine(bundle, robot, [episode] * 5, default_thresholds(), lambda: guard)
+    assert found.figures.support_alarmed == 1.0
+    assert found.figures.support_alarmed_low == figure.wilson_low(5, 5)
+    assert all(one.support_alarmed for one in found.episodes)
+    assert "support_alarmed_max" in {v.threshold for v in judge(found.figures, default_thresholds()) if not v.passed}
 
 
 def test_a_random_policy_is_refused(examined):
@@ -161,7 +141,7 @@ def test_what_was_not_measured_fails_unless_it_may(examined):
     lines = {line.threshold: line.passed for line in judge(figures, default_thresholds())}
     assert not lines["slope_min"]
     assert lines["value_gain_min"]
-    assert lines["support_alarms_per_minute_max"]
+    assert lines["support_alarmed_max"]
 
 
 @pytest.mark.parametrize(
@@ -174,6 +154,7 @@ def test_what_was_not_measured_fails_unless_it_may(examined):
         ("slope_min: 1\nslope_min: 2", "repeated"),
         ("- 1", "expected names"),
         ("may_be_missing: [speed_max]", "speed_max"),
+        ("".join(f"{name}: null\n" for name in RULES), "every threshold is null: there is nothing to judge by"),
         ("#" * 70_000, "bytes"),
     ],
 )
@@ -190,96 +171,3 @@ def test_thresholds_that_are_left_out_stay_as_shipped(tmp_path):
     found = load_thresholds(path)
     assert (found.slope_min, found.episodes_min) == (None, 50)
     assert found.model_copy(update={"slope_min": 0.3, "episodes_min": 5}) == default_thresholds()
-
-
-def passing(examined):
-    """Figures that keep every threshold: the limits themselves."""
-    lines = judge(examined.figures, default_thresholds())
-    kept = {f: line.limit for line in lines if (f := _figure(line.threshold)) and not line.passed}
-    return examined.figures.model_copy(update=kept)
-
-
-def _figure(threshold):
-    from sealegs_deploy.gate_thresholds import RULES
-
-    return RULES[threshold][0]
-
-
-def test_more_candidates_than_were_examined_are_refused(bundle, examined):
-    def holding(content):
-        return VerifiedBundle(bundle.manifest, {**bundle.files, GATE_NAME: json.dumps(content).encode()}, "", "b")
-
-    certificate = make_certificate(bundle, BAGS, default_thresholds(), passing(examined), candidates=8)
-    content = json.loads(certificate.to_bytes())
-    assert "best of 8" in check_certificate(holding(content), candidates=8).summary
-    with pytest.raises(BundleError, match="9 candidates are asked for, but the gate examined 8"):
-        check_certificate(holding(content), candidates=9)
-    del content["candidates"]  # of an earlier release
-    assert check_certificate(holding(content)).candidates == 1
-    with pytest.raises(BundleError, match="--candidates 2"):
-        check_certificate(holding(content), candidates=2)
-
-
-@pytest.mark.parametrize("suffix", ["", ".zip"])
-def test_a_certificate_speaks_of_these_bytes(bundle, examined, key, tmp_path, suffix):
-    path = write_bundle(bundle.files, tmp_path / f"bundle{suffix}", key)
-    plain = load_bundle(path)
-    with pytest.raises(BundleError, match="no gate certificate"):
-        check_certificate(plain)
-    certificate = make_certificate(plain, BAGS, default_thresholds(), passing(examined))
-    certify(plain, certificate, key)
-    with pytest.raises(BundleError, match="changed since it was read"):
-        certify(plain, certificate, key)  # what lies there now is the certified one
-    certified = load_bundle(path)
-    assert check_certificate(certified) == certificate
-    assert gate_line(certified).startswith("passed")
-    stricter = default_thresholds().model_copy(update={"slope_min": 0.9})
-    with pytest.raises(BundleError, match="did not pass the gate: slope_min"):
-        check_certificate(certified, stricter)
-    changed = {**certified.files, "README.md": b"another file"}
-    write_bundle(changed, path, key, overwrite=True)  # signed again, so only the certificate can tell
-    with pytest.raises(BundleError, match=r"other files than these: README\.md"):
-        check_certificate(load_bundle(path))
-    assert revoke(load_bundle(path), key)
-    assert not revoke(load_bundle(path), key)
-    assert GATE_NAME not in load_bundle(path).files
-
-
-def test_a_refused_bundle_gets_no_certificate_whatever_it_says(bundle, examined, key, tmp_path):
-    path = write_bundle(bundle.files, tmp_path / "bundle", key)
-    refused = make_certificate(load_bundle(path), BAGS, default_thresholds(), examined.figures)
-    with pytest.raises(BundleError, match="did not pass"):
-        certify(load_bundle(path), refused, key)
-    assert GATE_NAME not in load_bundle(path).files
-    lying = json.dumps({**json.loads(refused.to_bytes()), "passed": True}).encode()
-    forged = VerifiedBundle(bundle.manifest, MappingProxyType({**bundle.files, GATE_NAME: lying}), "", path)
-    with pytest.raises(BundleError, match="Extra inputs"):
-        check_certificate(forged)
-
-
-def test_a_kill_while_certifying_leaves_a_whole_bundle(bundle, examined, key, tmp_path):
-    path = write_bundle(bundle.files, tmp_path / "bundle", key)
-    certificate = make_certificate(bundle, BAGS, default_thresholds(), passing(examined))
-    (tmp_path / "gate.json").write_bytes(certificate.to_bytes())
-    script = (
-        "import sys; from pathlib import Path; from sealegs_deploy.bundle import load_bundle\n"
-        "from sealegs_deploy.certificate import certify, parse_certificate, revoke\n"
-        "from sealegs_deploy.signing import own_key\n"
-        "path, gate = Path(sys.argv[1]), parse_certificate(Path(sys.argv[2]).read_bytes())\n"
-        "print('ready', flush=True)\n"
-        "while True:\n"
-        "    certify(load_bundle(path), gate, own_key()); revoke(load_bundle(path), own_key())\n"
-    )
-    command = [sys.executable, "-c", script, str(path), str(tmp_path / "gate.json")]
-    rng = np.random.default_rng(0)
-    for _ in range(4):
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ.copy())
-        try:
-            assert child.stdout is not None
-            assert child.stdout.readline() == b"ready\n"
-            time.sleep(rng.uniform(0.0, 0.3))
-        finally:
-            child.send_signal(signal.SIGKILL)
-            child.wait()
-            child.stdout.close()
-        assert load_bundle(path).policy == bundle.policy

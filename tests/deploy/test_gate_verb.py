@@ -19,7 +19,7 @@ from sealegs_deploy.bundle import load_bundle
 from sealegs_deploy.certificate import check_certificate
 from sealegs_deploy.export import ExportRequest, export_bundle
 from sealegs_deploy.gate import examine
-from sealegs_deploy.gate_thresholds import default_thresholds, judge
+from sealegs_deploy.gate_thresholds import RULES, default_thresholds, judge
 from sealegs_deploy.manifest import Provenance
 from sealegs_learning.data.dataset import Dataset
 from sealegs_learning.data.importer import import_bags
@@ -82,7 +82,7 @@ def test_a_sound_bundle_passes_and_is_certified(sound, bags, tmp_path, capsys):
     command = ["gate", str(sound), "--bags", str(bags / "gate"), "--no-value"]
     assert main([*command, "--certify", "--out", str(tmp_path / "r.html"), "--json", str(tmp_path / "r.json")]) == 0
     assert "passed" in capsys.readouterr().out
-    certificate = check_certificate(load_bundle(sound))
+    certificate = check_certificate(load_bundle(sound), default_thresholds())
     assert (certificate.figures.episodes, len(certificate.bags)) == (6, 6)
     said = json.loads((tmp_path / "r.json").read_text())
     assert said["passed"]
@@ -93,6 +93,12 @@ def test_a_sound_bundle_passes_and_is_certified(sound, bags, tmp_path, capsys):
     assert main(["verify", str(sound)]) == 0
     assert "passed 20" in capsys.readouterr().out
     assert main(["info", str(sound)]) == 0
+    # Certified by thresholds that a robot with the shipped ones does not share.
+    (tmp_path / "lax.yaml").write_text("foreign_joint_margin: 2.0\n")
+    assert main([*command, "--certify", "--thresholds", str(tmp_path / "lax.yaml")]) == 0
+    assert "a node needs gate_thresholds of its own" in capsys.readouterr().out
+    with pytest.raises(BundleError, match="foreign_joint_margin 2"):
+        check_certificate(load_bundle(sound), default_thresholds())
     # Refused later, under thresholds that nothing keeps: the certificate goes.
     (tmp_path / "hard.yaml").write_text("episodes_min: 1000\n")
     assert main([*command, "--certify", "--thresholds", str(tmp_path / "hard.yaml")]) == 1
@@ -138,6 +144,9 @@ def test_mistakes_are_named(sound, bags, tmp_path, capsys):
     assert "no bags" in capsys.readouterr().err
     assert main(["gate", str(sound), "--bags", str(bags / "gate"), "--thresholds", str(tmp_path / "none.yaml")]) == 2
     assert "no thresholds" in capsys.readouterr().err
+    (tmp_path / "off.yaml").write_text("".join(f"{name}: null\n" for name in RULES))
+    assert main(["gate", str(sound), "--bags", str(bags / "gate"), "--thresholds", str(tmp_path / "off.yaml")]) == 2
+    assert "off.yaml: thresholds: Value error, every threshold is null" in capsys.readouterr().err
     assert main(["gate", str(sound), "--bags", str(bags / "gate"), "--dataset", str(bags / "dataset")]) == 2
     assert "was not imported from" in capsys.readouterr().err
 

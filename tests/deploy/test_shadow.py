@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import pytest
 
 from sealegs_contract.errors import ActionError, BundleError, ControllerError
 from sealegs_contract.sample import CommandSample
+from sealegs_deploy.aside import LONG_NS, Aside, considerate
 from sealegs_deploy.bundle import VerifiedBundle
 from sealegs_deploy.pilot import Pilot, pilot_of
 from sealegs_deploy.shadow import Score
@@ -277,3 +279,26 @@ def test_percentiles_are_over_the_window_and_the_largest_over_all():
     assert summary["joints_rad"]["a"] == {"p50": 2.5, "p99": pytest.approx(np.percentile([1, 2, 3, 4], 99)), "max": 9.0}
     assert summary["divergence_rad"]["p50"] == np.percentile([2, 2, 5, 4], 50)
     assert score.brief(1)["divergence_rad_p50"] == 4.0
+
+
+def test_only_what_takes_long_within_an_aside_is_computed_at_low_priority():
+    """Another thread, whose priority is its own: the caller's stays, and an error comes back to the caller."""
+    seen: list[tuple[int, int]] = []
+
+    def job() -> None:
+        thread = threading.get_native_id()
+        seen.append((thread, os.getpriority(os.PRIO_PROCESS, thread)))
+
+    own, aside = (threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0)), Aside()
+    assert considerate(job, 10 * LONG_NS) == 0
+    with aside:
+        assert considerate(job, LONG_NS - 1) > 0
+        assert considerate(job, LONG_NS) > 0
+        with pytest.raises(ZeroDivisionError):
+            considerate(lambda: 1 // 0, LONG_NS)
+        considerate(job, LONG_NS)
+    considerate(job, LONG_NS)
+    aside.close()
+    assert [one == own for one in seen] == [True, True, False, False, True]
+    assert seen[2] == seen[3]
+    assert seen[2][1] == 19

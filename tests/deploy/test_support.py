@@ -22,7 +22,7 @@ from sealegs_deploy.manifest import MANIFEST_NAME, parse_manifest, summary
 from sealegs_deploy.signing import SIGNATURE_NAME, SigningKey
 from sealegs_deploy.support import SupportRuntime, load_support
 from sealegs_deploy.support_export import SupportModel, with_support
-from sealegs_deploy.support_info import SUPPORT_NAME
+from sealegs_deploy.support_info import SUPPORT_NAME, SupportCalibration
 
 SLOW, HOLD = 2.0, 4.0
 
@@ -34,12 +34,18 @@ class Furthest(torch.nn.Module):
         return observation[:, 0] + 100.0 * (observation[:, 1] - previous[:, 1]).abs()
 
 
+CALIBRATIONS = tuple(
+    SupportCalibration(on=on, episodes=n, false_alarms=rate, slow_downs=10 * rate, false_alarms_sure=3 * rate)
+    for on, n, rate in (("held-out episodes", 49, 0.02), ("own runs", 200, 0.01))
+)
+
+
 @pytest.fixture(scope="module")
 def guarded(
     module: torch.nn.Module, request_: ExportRequest, key: SigningKey, tmp_path_factory: pytest.TempPathFactory
 ) -> VerifiedBundle:
     examples = np.random.default_rng(0).normal(size=(50, request_.observation.size)).astype(np.float32)
-    model = SupportModel(Furthest(), examples, "combined", SLOW, HOLD, 0.02, 0.2, (40, 20, 49), "held-out episodes")
+    model = SupportModel(Furthest(), examples, "combined", SLOW, HOLD, CALIBRATIONS, (40, 20))
     request, files = with_support(request_, model)
     out = tmp_path_factory.mktemp("guarded") / "bundle"
     export_bundle(module, request, out, key, files=files)
@@ -98,8 +104,11 @@ def test_what_is_not_finite_alarms_at_once(support: SupportRuntime, value: float
 def test_the_manifest_says_what_it_promises(guarded: VerifiedBundle) -> None:
     info = guarded.manifest.support
     assert info is not None
-    assert (info.slow, info.hold, info.false_alarms, info.episodes) == (SLOW, HOLD, 0.02, (40, 20, 49))
-    assert "at most 0.02 of episodes hold falsely" in summary(guarded.manifest)["support"]
+    assert (info.slow, info.hold, info.false_alarms, info.episodes) == (SLOW, HOLD, 0.02, (40, 20, 249))
+    said = "at most 0.02 of episodes like 49 held-out episodes, at most 0.01 of episodes like 200 own runs"
+    assert said in summary(guarded.manifest)["support"]
+    before = info.model_copy(update={"calibrations": ()})  # bundles of before name none
+    assert "at most 0.02 of episodes (over 249 held-out episodes and own runs)" in before.line
 
 
 def test_a_bundle_without_one_is_as_before(bundle: VerifiedBundle) -> None:
@@ -142,7 +151,7 @@ def test_a_graph_that_is_not_what_the_manifest_says_is_refused(
 
 def test_thresholds_must_make_sense(request_: ExportRequest) -> None:
     examples = np.zeros((2, request_.observation.size), np.float32)
-    model = SupportModel(Furthest(), examples, "combined", 5.0, 4.0, 0.01, 0.1, (1, 1, 1), "")
+    model = SupportModel(Furthest(), examples, "combined", 5.0, 4.0, CALIBRATIONS, (1, 1))
     info = with_support(request_, model)[0].support
     assert info is not None
     assert info.slow == pytest.approx(3.6)  # few episodes give both the same score: slow stays below hold

@@ -33,13 +33,18 @@ def exported(run: Path, out: Path, *options: str) -> SupportInfo | None:
 
 
 def test_it_is_fitted_on_the_data_of_the_card(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    info = exported(run, tmp_path / "bundle", "--false-alarms", "0.2")
+    info = exported(run, tmp_path / "bundle", "--false-alarms", "0.1", "--support-simulated", "12")
     assert info is not None
-    assert info.episodes == (8, 4, 8)
-    # k = ceil(9 x 0.8) = 8 of 8: 1 - 8/9. Slow at half of all: ten times 0.2 is no rate.
+    assert info.episodes == (8, 4, 20)
+    # k = ceil(9 x 0.9) = 9, but there are 8: 1 - 8/9. Of its own 12: k = ceil(13 x 0.9) = 12, 1 - 12/13.
+    assert [one.episodes for one in info.calibrations] == [8, 12]
+    assert [one.false_alarms for one in info.calibrations] == pytest.approx([1 / 9, 1 / 13])
     assert info.false_alarms == pytest.approx(1 / 9)
     assert info.dataset_fingerprint == Dataset.open(run / "dataset").fingerprint
-    assert "at most 0.11 of episodes hold falsely" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "at most 0.11 of episodes like 8 held-out episodes of the logs" in out
+    assert "(0.31 with 95% confidence); for 0.1 it takes 9 such episodes" in out
+    assert "at most 0.077 of episodes like 12 own runs in simulation" in out
     assert main(["info", str(tmp_path / "bundle")]) == 0
     assert "support.hold" in capsys.readouterr().out
     assert main(["verify", str(tmp_path / "bundle")]) == 0

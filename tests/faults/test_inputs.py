@@ -45,7 +45,9 @@ def test_a_defect_is_counted_as_a_failure(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_guard_without_limits_is_counted_as_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unlimited(joints: object, rows: list[list[float]], targets: list[float], relative: bool) -> list[bool]:
+    def unlimited(
+        joints: object, rows: list[list[float]], kept: object, targets: list[float], relative: bool
+    ) -> list[bool]:
         rows[1], rows[0] = [target - x for target, x in zip(targets, rows[0], strict=True)], list(targets)
         return [False] * len(targets)
 

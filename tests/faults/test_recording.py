@@ -42,7 +42,8 @@ def test_a_recorder_that_seldom_flushes_is_found_out(tmp_path: Path) -> None:
     assert max(recording.run_kills(trials(tmp_path, 3), flush_ms=5000.0).values) > 100.0
 
 
-def test_another_stream_or_a_broken_file_is_no_prefix(tmp_path: Path) -> None:
+def test_another_stream_or_a_broken_file_is_no_prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "KILL_WITHIN_S", 1.5)  # after a flush
     recording.run_kills(trials(tmp_path, 2))
     folder = next(path for path in tmp_path.iterdir() if recording.read_prefix(path, int(path.name[-1])).messages)
     seed = int(folder.name[-1])

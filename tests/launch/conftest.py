@@ -44,7 +44,7 @@ def marked(tmp_path: Path) -> Iterator[dict[str, str]]:
     """An environment whose processes are found again, wherever they went; none may be left at the end of the test."""
     mark = tmp_path.name + str(os.getpid())
     yield {**os.environ, "SEALEGS_TEST_MARK": mark}
-    deadline = time.monotonic() + 3.0
+    deadline = time.monotonic() + 10.0
     while processes_with(mark) and time.monotonic() < deadline:
         time.sleep(0.02)
     left = processes_with(mark)

@@ -239,6 +239,14 @@ def test_includes_that_fail(write: Write) -> None:
         ("<executable cmd=''/>", "empty cmd"),
         ("<executable cmd='&quot;a'/>", "cmd: No closing quotation"),
         ("<executable cmd='a' respawn_delay='soon'/>", "respawn_delay is 'soon'; expected a number"),
+        (
+            "<node pkg='sealegs_ros' exec='robot_node' respawn='true'/>",
+            "robot_node needs .* from 0 to 5, got without end",
+        ),
+        (
+            "<node pkg='sealegs_ros' exec='policy_node' respawn='true' respawn_max_retries='6'/>",
+            "0 to 5, got 6: a node",
+        ),
         ("<include file='x'><let name='a' value='b'/></include>", "<let> is not supported inside <include>"),
         ("<include file='x'><arg name='a' default='b'/></include>", "takes name and value"),
         ("<node", r":3: not well-formed XML"),

@@ -47,7 +47,7 @@ def wait_for(client: Client, name: str, namespace: str, wanted: Callable[[Access
         return (name, namespace) in client.node.get_node_names_and_namespaces()
 
     client.spin_until(known, 30.0, f"node {name}")
-    client.within(10.0, lambda: wanted(opened(client, name, namespace)))
+    client.within(30.0, lambda: wanted(opened(client, name, namespace)))
     return opened(client, name, namespace)
 
 
@@ -56,13 +56,16 @@ def test_each_node_may_do_exactly_what_it_does(tmp_path: Path) -> None:
         bundle = circling_bundle()
         observation = load_bundle(bundle).manifest.observation
         inputs = PolicyInputs(tuple({field.object_name for field in observation.fields if field.object_name}))
-        allowed = graph(ROBOT, inputs, "/left")
+        buttons = ("e_stop", "/wall/e_stop")
+        allowed = graph(ROBOT, inputs, "/left", e_stop_topics=buttons)
+        assert {"/left/e_stop", "/wall/e_stop"} <= allowed["/left/operator"].publish
+        pressed = {"e_stop_topics": f"[{', '.join(buttons)}]"}
         given = ("-r", "__ns:=/left")
         with Client("reader") as client, Nodes(tmp_path) as nodes:
             common = {"robot": ROBOT_NAME, "use_sim_time": True}
-            nodes.start("robot_node", *given, task=TASK_NAME, **common)
+            nodes.start("robot_node", *given, task=TASK_NAME, **common, **pressed)
             nodes.start("recorder_node", *given, bag_dir=tmp_path / "bags", **common)
-            nodes.start("policy_node", *given, policy_path=bundle, autostart=True, **common)
+            nodes.start("policy_node", *given, policy_path=bundle, autostart=True, **common, **pressed)
             for name in ("robot_node", "recorder_node", "policy_node"):
                 wanted = allowed[f"/left/{name}"]
                 found = wait_for(client, name, "/left", wanted.__eq__)
@@ -81,11 +84,17 @@ def test_our_client_may_do_what_it_does_and_command_only_if_told(tmp_path: Path)
         rclpy.init()
         try:
             mine = EpisodeClient(ROBOT, get_task(TASK_NAME), ROBOT.cameras[0].name)
-            found = wait_for(client, "episode_client", "/", lambda seen: bool(seen.serve and seen.subscribe))
+            published = set(EVERY_NODE)
+            found = wait_for(
+                client,
+                "episode_client",
+                "/",
+                lambda seen: bool(seen.serve and seen.subscribe and seen.publish == published),
+            )
             mine.close()
         finally:
             rclpy.try_shutdown()
-    assert found.publish == set(EVERY_NODE) == unarmed.publish - {"/e_stop"}
+    assert found.publish == published == unarmed.publish - {"/e_stop"}
     assert found.subscribe <= unarmed.subscribe
     granted = read_permissions(permissions_xml("/operator", unarmed, 0, Validity.days_from_now(1)))
     assert all(

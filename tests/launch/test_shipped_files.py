@@ -103,6 +103,15 @@ def test_a_launch_ends_with_any_of_its_nodes(name: str) -> None:
     assert [process.label for process in plan_of(name).processes if not process.on_exit_shutdown] == []
 
 
+def test_no_node_is_restarted_by_itself_and_all_hear_the_same_emergency_stops(name: str) -> None:
+    plan = plan_of(name, e_stop_topics="[panel/e_stop, wall]")
+    assert [process.label for process in plan.processes if process.respawn] == []
+    for process in plan.processes:
+        written = "".join(file.content for file in process.parameter_files)
+        hears = '"e_stop_topics": ["panel/e_stop", "wall"]' in written
+        assert hears == ("recorder" not in process.label), process.label
+
+
 def test_a_recorder_that_cannot_write_ends_the_launch(marked: dict[str, str], tmp_path: Path) -> None:
     """With the robot beside it, which then has nobody to record it."""
     (tmp_path / "file").write_text("")

@@ -15,7 +15,7 @@ from sealegs.launching.this_host import this_host_only
 from sealegs_deploy.bundle import load_bundle, write_bundle
 from sealegs_deploy.certificate import GATE_NAME, ExaminedBag, make_certificate
 from sealegs_deploy.gate_findings import Figures
-from sealegs_deploy.gate_thresholds import RULES, default_thresholds
+from sealegs_deploy.gate_thresholds import RULES, load_thresholds
 from sealegs_deploy.signing import own_key
 
 
@@ -45,13 +45,20 @@ def start_node(tmp_path: Path, ros_domain: int) -> Iterator[Callable[..., NodePr
 
 
 @pytest.fixture
-def certified(bundle: Path, tmp_path: Path) -> Path:
-    """The bundle of the module with a certificate: examined as the policy alone, by thresholds of which none is on."""
+def lax(tmp_path: Path) -> Path:
+    """Thresholds that an untrained policy keeps: one episode, whatever happened in it."""
+    path = tmp_path / "lax.yaml"
+    path.write_text("".join(f"{name}: null\n" for name in RULES if name != "episodes_min") + "episodes_min: 0\n")
+    return path
+
+
+@pytest.fixture
+def certified(bundle: Path, lax: Path, tmp_path: Path) -> Path:
+    """The bundle of the module with a certificate: examined as the policy alone, by the lax thresholds."""
     loaded = load_bundle(bundle)
-    off = default_thresholds().model_copy(update=dict.fromkeys(RULES))
     figures = Figures.model_validate({name: 0 for name, field in Figures.model_fields.items() if field.is_required()})
     examined = (ExaminedBag(name="bag", sha256="ab" * 32, episodes=1),)
-    files = {**loaded.files, GATE_NAME: make_certificate(loaded, examined, off, figures).to_bytes()}
+    files = {**loaded.files, GATE_NAME: make_certificate(loaded, examined, load_thresholds(lax), figures).to_bytes()}
     return write_bundle(files, tmp_path / "certified", own_key())
 
 

@@ -21,6 +21,7 @@ from sealegs_ros.backends import make_backend
 from sealegs_ros.pacing import Pacer
 from sealegs_ros.recording import GapCounter
 from sealegs_ros.robot_loop import Observed, RobotLoop
+from sealegs_ros.robot_state import RobotState
 from sealegs_sim.env import SealegsEnv
 from sealegs_sim.tasks import Task
 
@@ -150,6 +151,47 @@ def test_a_fault_stops_the_arm_and_follows_nothing_until_it_is_reset(loop: Robot
     send(loop, observed, target, 90 * PERIOD)
     loop.tick(90 * PERIOD)
     assert loop.texts()["state"] == "ACTIVE"
+
+
+def push(loop: RobotLoop, joint: str, torque_n_m: float) -> None:
+    """As somebody would who leans on the arm."""
+    simulation = loop.backend.simulation  # type: ignore[attr-defined]
+    simulation.data.joint(joint).qfrc_applied[:] = torque_n_m
+
+
+@pytest.mark.parametrize("commanded", [True, False])
+def test_an_arm_pushed_past_its_limit_is_a_fault_and_comes_back_in_only_once_reset(
+    loop: RobotLoop, commanded: bool
+) -> None:
+    wrist, limit = ROBOT.joint_names.index("wrist_roll"), 2.84
+    margin = 0.05 * (2.84 + 2.74)
+    near = ROBOT.home_rad.copy()
+    near[wrist] = 2.7
+    observed = loop.tick(0)
+    for tick in range(1, 100):
+        send(loop, observed, near, tick * PERIOD)
+        observed = loop.tick(tick * PERIOD)
+    assert loop.texts()["state"] == "ACTIVE"
+    push(loop, "wrist_roll", 400.0)
+    reached = []
+    for tick in range(100, 150):
+        if commanded and loop.latch.state is RobotState.ACTIVE:
+            send(loop, observed, near, tick * PERIOD)
+        observed = loop.tick(tick * PERIOD)
+        reached.append(observed.joints.position[wrist])
+        past = max(reached) > limit + margin
+        assert (loop.texts()["state"] == "FAULT") == past, "in the very tick"
+    assert max(reached) > limit + margin
+    assert loop.latch.reason.startswith("limit passed: wrist_roll at 3.")
+    assert loop.latch.reason.endswith("limits [-2.74, 2.84], margin 0.279")
+    push(loop, "wrist_roll", 0.0)
+    # The motor is stronger than nobody: once reset, a commander may bring the arm in from wherever it is.
+    loop.reset_fault(200 * PERIOD)
+    for tick in range(200, 260):
+        send(loop, observed, near, tick * PERIOD)
+        observed = loop.tick(tick * PERIOD)
+        assert loop.texts()["state"] == "ACTIVE", loop.latch.reason
+    assert observed.joints.position[wrist] == pytest.approx(2.7, abs=0.05)
 
 
 def test_stop_in_motion_decelerates_within_the_limit(loop: RobotLoop) -> None:

@@ -28,8 +28,8 @@ from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
+from sealegs.faults.live.nodes import patient
 from sealegs_contract import topics
-from sealegs_contract.errors import MachineError
 from sealegs_contract.robot import load_robot
 from sealegs_contract.sample import CommandSample, JointSample
 from sealegs_learning.data.importer import import_bags
@@ -45,22 +45,28 @@ WRIST = ROBOT.joint_names.index("wrist_roll")
 
 
 class Driver:
-    """Watches a robot node's joints and commands it, one command per observation."""
+    """Watches a robot node's joints and commands it, one command per observation.
+
+    Its seconds are the robot's: how many fit into one of the wall's is the machine's business.
+    """
 
     def __init__(self, client: Any, commands: str = "/joint_trajectory") -> None:
         self.client = client
         self.samples: list[JointSample] = []
+        self.heard_s: list[float] = []
+        """When each of them came, on the monotonic clock."""
         self.target: np.ndarray | None = None
         self.validity_ns = 10_000_000_000
         self.last_sent_s = 0.0
         self.publisher = client.node.create_publisher(JointTrajectory, commands, qos.COMMAND)
-        client.node.create_subscription(JointState, "/joint_states", self._on_joints, qos.STREAM)
+        client.listen(JointState, "/joint_states", qos.RECORD, self._on_joints)
         client.spin_until(lambda: self.samples and self.publisher.get_subscription_count(), what="joint_states")
 
-    def _on_joints(self, message: JointState) -> None:
+    def _on_joints(self, at_s: float, message: JointState) -> None:
         sample = conversions.from_message("joint_states", message)
         assert isinstance(sample, JointSample)
         self.samples.append(sample)
+        self.heard_s.append(at_s)
         if self.target is not None:
             self.send(self.target)
 
@@ -73,8 +79,32 @@ class Driver:
     def drive(self, target: np.ndarray, seconds: float) -> None:
         """Command `target` at every observation for `seconds`, then stop commanding."""
         self.target = target
-        self.client.spin_for(seconds)
+        self.watch(seconds)
         self.target = None
+
+    def watch(self, seconds: float) -> None:
+        """Until the robot's clock has gone on for so long."""
+        end_ns = self.samples[-1].stamp_ns + round(1e9 * seconds)
+        self.client.spin_until(lambda: self.samples[-1].stamp_ns >= end_ns, what=f"{seconds} s of the robot's time")
+
+    def turn(self, angle: float, at: float | None = None, within: float = 0.1) -> None:
+        """Command the wrist to `angle` until it rests there, or `at` where it gets no further; then stop commanding."""
+        at = angle if at is None else at
+        self.target = with_wrist(angle)
+        self.client.spin_until(
+            lambda: abs(self.position - at) <= within and abs(self.velocity) < 0.05, what=f"the wrist at {at} rad"
+        )
+        self.target = None
+
+    @property
+    def position(self) -> float:
+        """Newest of the wrist, rad."""
+        return float(self.samples[-1].position[WRIST])
+
+    @property
+    def velocity(self) -> float:
+        """Newest of the wrist, rad/s."""
+        return float(self.samples[-1].velocity[WRIST])
 
 
 def with_wrist(angle: float) -> np.ndarray:
@@ -100,31 +130,33 @@ def test_streams_have_the_profiles_rates_names_and_order(
     timing_path = tmp_path / "timing.json"
     node = start_node("robot_node", "-r", "__ns:=/arm", task="drawer", seed=1, timing_path=timing_path)
     order: list[tuple[str, int]] = []
+    heard_s: list[float] = []
 
     def note(topic: str, stamp: Callable[[Any], Any]) -> Callable[[Any], None]:
         return lambda message: order.append((topic, conversions.to_ns(stamp(message))))
 
+    # Deep queues: what this process comes to late is not lost.
     subscribe = client.node.create_subscription
-    subscribe(Clock, "/clock", note("/clock", lambda m: m.clock), qos.STREAM)
-    subscribe(PoseStamped, "/arm/objects/handle/pose", note("handle", lambda m: m.header.stamp), qos.STREAM)
-    subscribe(JointState, "/arm/joint_states", note("joints", lambda m: m.header.stamp), qos.STREAM)
+    subscribe(Clock, "/clock", note("/clock", lambda m: m.clock), qos.RECORD)
+    subscribe(PoseStamped, "/arm/objects/handle/pose", note("handle", lambda m: m.header.stamp), qos.RECORD)
+    subscribe(JointState, "/arm/joint_states", note("joints", lambda m: m.header.stamp), qos.RECORD)
+    client.listen(JointState, "/arm/joint_states", qos.RECORD, lambda at_s, _: heard_s.append(at_s))
     task = client.collect(String, "/arm/task", qos.LATCHED)
-    images = client.collect(CompressedImage, "/arm/camera/front/image_raw/compressed", qos.IMAGE)
-    infos = client.collect(CameraInfo, "/arm/camera/front/camera_info", qos.STREAM)
-    joints = client.collect(JointState, "/arm/joint_states", qos.STREAM)
+    images = client.collect(CompressedImage, "/arm/camera/front/image_raw/compressed", qos.RECORD)
+    infos = client.collect(CameraInfo, "/arm/camera/front/camera_info", qos.RECORD)
+    joints = client.collect(JointState, "/arm/joint_states", qos.RECORD)
     client.spin_until(lambda: len(order) > 20 and len(images) > 1 and task, what="all streams")
 
-    order.clear()
-    images.clear()
-    infos.clear()
-    begin = time.monotonic()
-    client.spin_for(2.0)
-    seconds = time.monotonic() - begin
+    for notes in (order, heard_s, images, infos, joints):
+        notes.clear()
+    client.spin_until(lambda: len(joints) > 125, timeout_s=90.0, what="two and a half seconds")
+    # A second of the wall's at the profile's rate: the machine may not have let the node have one so far.
+    client.spin_until(lambda: 45 < 50 / (heard_s[-1] - heard_s[-51]) < 55, timeout_s=90.0, what="50 messages a second")
     stamps = {topic: [ns for name, ns in order if name == topic] for topic in ("/clock", "handle", "joints")}
     for topic, series in stamps.items():
-        assert len(series) / seconds == pytest.approx(50, rel=0.1), topic
+        assert len(series) == pytest.approx(len(joints), abs=2), topic
         assert set(np.diff(series)) == {ROBOT.control_period_ns}, topic
-    assert len(images) / seconds == pytest.approx(10, rel=0.2)
+    assert len(images) == pytest.approx(len(joints) / 5, abs=2)
     assert abs(len(infos) - len(images)) <= 1
     assert set(np.diff([conversions.to_ns(m.header.stamp) for m in images])) == {5 * ROBOT.control_period_ns}
     assert tuple(joints[-1].name) == ROBOT.joint_names
@@ -141,16 +173,14 @@ def test_commands_limits_and_refusals(client: Any, start_node: Callable[..., Any
     start_node("robot_node", task="reach", images=False)
     diagnostics = client.collect(DiagnosticArray, "/diagnostics")
     driver = Driver(client)
-    driver.drive(with_wrist(0.8), 1.0)
-    assert driver.samples[-1].position[WRIST] == pytest.approx(0.8, abs=0.1)
-
-    driver.drive(with_wrist(50.0), 1.5)
-    limit = ROBOT.joints[WRIST].position_max_rad
-    assert driver.samples[-1].position[WRIST] == pytest.approx(limit, abs=0.05)
+    driver.turn(0.8)
+    driver.turn(50.0, at=ROBOT.joints[WRIST].position_max_rad, within=0.05)
+    driver.drive(with_wrist(50.0), 0.5)
+    assert driver.position == pytest.approx(ROBOT.joints[WRIST].position_max_rad, abs=0.05)
     speeds = np.array([sample.velocity for sample in driver.samples])
     assert np.abs(speeds[:, WRIST]).max() <= 1.2 * ROBOT.joints[WRIST].velocity_max_rad_s
 
-    driver.drive(with_wrist(2.0), 0.6)
+    driver.turn(2.0)
     shuffled = tuple(reversed(ROBOT.joint_names))
     accepted = int(values_of(diagnostics).get("commands_accepted", "0"))
     now_ns = driver.samples[-1].stamp_ns
@@ -169,13 +199,16 @@ def test_commands_limits_and_refusals(client: Any, start_node: Callable[..., Any
     assert refused == {"not_finite": 1, "joints": 1, "older": 1, "expired": 0}
     assert int(values["commands_accepted"]) > accepted
     assert values["level"] == conversions.WARN
-    assert driver.samples[-1].position[WRIST] == pytest.approx(2.0, abs=0.1)
+    assert driver.position == pytest.approx(2.0, abs=0.1)
 
 
-def test_a_second_commander_is_a_fault_that_only_a_reset_ends(client: Any, start_node: Callable[..., Any]) -> None:
+def test_a_second_commander_is_a_fault_that_only_a_reset_ends(
+    client: Any, start_node: Callable[..., Any], tmp_path: Path
+) -> None:
     """Nobody can tell which of two commanders is right: the arm follows neither, unless it was told to."""
     told = "/told/commands"  # a remapping must not blind it
-    start_node("robot_node", "-r", f"joint_trajectory:={told}", task="reach", images=False)
+    robot = patient(ROBOT, tmp_path)
+    start_node("robot_node", "-r", f"joint_trajectory:={told}", robot=robot, task="reach", images=False)
     diagnostics = client.collect(DiagnosticArray, "/diagnostics")
     statuses = client.collect(String, topics.ROBOT_STATUS, qos.LATCHED)
     driver = Driver(client, told)
@@ -191,23 +224,23 @@ def test_a_second_commander_is_a_fault_that_only_a_reset_ends(client: Any, start
 
     # Nobody is followed yet: two are refused, but latch nothing.
     first = rival()
-    client.spin_until(lambda: values_of(diagnostics).get("level") == conversions.ERROR, 5, "the second one's alarm")
+    client.spin_until(lambda: values_of(diagnostics).get("level") == conversions.ERROR, what="the second one's alarm")
     assert "2 publishers of joint_trajectory: holding" in values_of(diagnostics)["text"]
-    driver.drive(with_wrist(0.5), 0.5)
-    client.spin_until(lambda: int(values_of(diagnostics)["commands_contested"]) > 10, 5, "refused commands")
+    driver.target = with_wrist(0.5)
+    client.spin_until(lambda: int(values_of(diagnostics)["commands_contested"]) > 10, what="refused commands")
+    driver.target = None
     assert state() == "HOLD"
     client.node.destroy_publisher(first)
-    client.spin_until(lambda: values_of(diagnostics)["commanders"] == "1", 5, "the other's end")
-    driver.drive(with_wrist(0.5), 1.0)
-    assert driver.samples[-1].position[WRIST] == pytest.approx(0.5, abs=0.1)
-    client.spin_until(lambda: state() == "HOLD", 5, "the hold after the drive")
+    client.spin_until(lambda: values_of(diagnostics)["commanders"] == "1", what="the other's end")
+    driver.turn(0.5)
+    client.spin_until(lambda: state() == "HOLD", what="the hold after the turn")
 
     # One is followed: a second one that says nothing is enough.
     driver.target = with_wrist(0.5)
-    client.spin_until(lambda: state() == "ACTIVE", 5, "following")
+    client.spin_until(lambda: state() == "ACTIVE", what="following")
     begin = time.monotonic()
     second = rival()
-    client.spin_until(lambda: state() == "FAULT", 5, "the fault")
+    client.spin_until(lambda: state() == "FAULT", what="the fault")
     print(f"second commander detected after {1e3 * (time.monotonic() - begin):.0f} ms")
     assert json.loads(statuses[-1].data) == {
         "state": "FAULT",
@@ -216,25 +249,26 @@ def test_a_second_commander_is_a_fault_that_only_a_reset_ends(client: Any, start
     }
     assert "end all but one" in reset().message
     client.node.destroy_publisher(second)
-    client.spin_until(lambda: values_of(diagnostics)["commanders"] == "1", 5, "the rival's end")
+    client.spin_until(lambda: values_of(diagnostics)["commanders"] == "1", what="the rival's end")
     driver.drive(with_wrist(-0.5), 1.0)
-    assert driver.samples[-1].position[WRIST] == pytest.approx(0.5, abs=0.1)
+    assert driver.position == pytest.approx(0.5, abs=0.1)
     driver.target = with_wrist(-0.5)
     assert "a command came" in reset().message
+    assert state() == "FAULT"
     driver.target = None
-    client.spin_for(0.6)
-    assert reset().success
-    client.spin_for(0.3)
-    assert (state(), values_of(diagnostics)["state"]) == ("HOLD", "HOLD")
-    driver.drive(with_wrist(-0.5), 1.2)
-    assert driver.samples[-1].position[WRIST] == pytest.approx(-0.5, abs=0.1)
+    client.spin_until(lambda: reset().success, what="a reset, once nobody has commanded for a while")
+    client.spin_until(lambda: (state(), values_of(diagnostics)["state"]) == ("HOLD", "HOLD"), what="the hold")
+    driver.turn(-0.5)
 
 
-def test_the_emergency_stop_by_topic_and_by_service(client: Any, start_node: Callable[..., Any]) -> None:
+def test_the_emergency_stop_by_topic_and_by_service(
+    client: Any, start_node: Callable[..., Any], tmp_path: Path
+) -> None:
     topic = client.node.create_publisher(Bool, topics.E_STOP, qos.LATCHED)
     topic.publish(Bool(data=True))  # before the robot node is there
-    start_node("robot_node", task="reach", images=False)
+    start_node("robot_node", robot=patient(ROBOT, tmp_path), task="reach", images=False)
     statuses = client.collect(String, topics.ROBOT_STATUS, qos.LATCHED)
+    diagnostics = client.collect(DiagnosticArray, "/diagnostics", qos.RECORD)
     driver = Driver(client)
 
     def status() -> dict[str, Any]:
@@ -242,7 +276,7 @@ def test_the_emergency_stop_by_topic_and_by_service(client: Any, start_node: Cal
 
     def is_pressed(pressed: bool) -> None:
         wanted = {"state": "FAULT", "emergency_stop": pressed}
-        client.spin_until(lambda: wanted.items() <= status().items(), 5, f"emergency stop {pressed}")
+        client.spin_until(lambda: wanted.items() <= status().items(), what=f"emergency stop {pressed}")
 
     def service(pressed: bool) -> None:
         assert client.call(SetBool, "/robot_node/e_stop", SetBool.Request(data=pressed)).success
@@ -252,31 +286,82 @@ def test_the_emergency_stop_by_topic_and_by_service(client: Any, start_node: Cal
 
     is_pressed(True)
     driver.drive(with_wrist(0.5), 0.5)
-    assert abs(driver.samples[-1].position[WRIST]) < 0.2
+    assert abs(driver.position) < 0.2
     service(True)
     for _ in range(3):
         topic.publish(Bool(data=False))  # the service's press stands
-    client.spin_for(0.6)
+    client.spin_until(lambda: status()["reason"].endswith("still pressed (service)"), what="the topic's release")
     assert status()["emergency_stop"]
     assert "still pressed (service)" in reset().message
     assert not client.call(Trigger, "/robot_node/reset").success
     service(False)
     is_pressed(False)
-    assert reset().success
+    client.spin_until(lambda: reset().success, what="a reset, once nobody has commanded for a while")
     assert not reset().success
 
-    driver.target = with_wrist(1.5)
-    client.spin_until(lambda: abs(driver.samples[-1].velocity[WRIST]) > 1.0, 5, "motion")
     # Pressed and released at once, by one who latches nothing: it counts all the same.
     button = client.node.create_publisher(Bool, topics.E_STOP, qos.COMMAND)
-    client.spin_until(lambda: button.get_subscription_count() == 1, 5, "the robot node's ear")
+    client.spin_until(lambda: button.get_subscription_count() == 1, what="the robot node's ear")
+    driver.target = with_wrist(1.5)
+    client.spin_until(lambda: abs(driver.velocity) > 1.0, what="motion")
+    diagnostics.clear()
     button.publish(Bool(data=True))
     button.publish(Bool(data=False))
     is_pressed(False)
-    at_press = driver.samples[-1].position[WRIST]
-    client.spin_for(0.7)
-    assert abs(driver.samples[-1].velocity[WRIST]) < 0.05
-    assert abs(driver.samples[-1].position[WRIST] - at_press) < 0.4
+
+    def faults() -> list[Any]:
+        return [message for message in diagnostics if values_of([message]).get("state") == "FAULT"]
+
+    client.spin_until(faults, what="its diagnostics")
+    press_ns = conversions.to_ns(faults()[0].header.stamp)
+    driver.watch(0.7)
+    at_press = next(sample for sample in driver.samples if sample.stamp_ns >= press_ns)
+    assert abs(driver.velocity) < 0.05
+    assert abs(driver.position - at_press.position[WRIST]) < 0.4
+
+
+def test_each_topic_is_a_button_of_its_own(client: Any, start_node: Callable[..., Any]) -> None:
+    start_node("robot_node", task="reach", images=False, e_stop_topics="[panel/e_stop, wall]")
+    statuses = client.collect(String, topics.ROBOT_STATUS, qos.LATCHED)
+    diagnostics = client.collect(DiagnosticArray, "/diagnostics")
+    panel, wall, other = (
+        client.node.create_publisher(Bool, name, qos.E_STOP) for name in ("panel/e_stop", "wall", "wall")
+    )
+
+    def said(wanted: str) -> bool:
+        return bool(statuses) and wanted in json.loads(statuses[-1].data)["reason"]
+
+    panel.publish(Bool(data=True))
+    client.spin_until(lambda: said("emergency stop pressed (topic panel/e_stop)"), what="the panel's press")
+    wall.publish(Bool(data=True))
+    client.spin_until(lambda: said("emergency stop pressed (topic wall)"), what="the wall's press")
+    wall.publish(Bool(data=False))
+    client.spin_until(lambda: said("released (topic wall), still pressed (topic panel/e_stop)"), what="its release")
+    assert "still pressed (topic panel/e_stop)" in client.call(Trigger, "/robot_node/reset_fault").message
+    panel.publish(Bool(data=False))
+    client.spin_until(lambda: not json.loads(statuses[-1].data)["emergency_stop"], what="the panel's release")
+    assert client.call(Trigger, "/robot_node/reset_fault").success
+    shared = "holding; 2 publishers of wall: one releases the other's emergency stop"
+    client.spin_until(lambda: values_of(diagnostics).get("text") == shared, what="the warning")
+    assert values_of(diagnostics)["level"] == conversions.WARN
+    client.node.destroy_publisher(other)
+    client.spin_until(lambda: values_of(diagnostics).get("level") == conversions.OK, what="its end")
+
+
+def test_a_message_of_very_many_points_does_not_hold_up_the_control_loop(
+    client: Any, start_node: Callable[..., Any]
+) -> None:
+    """Taken apart, these would take 4 s."""
+    start_node("robot_node", task="reach", images=False)
+    diagnostics = client.collect(DiagnosticArray, "/diagnostics")
+    publisher = client.node.create_publisher(JointTrajectory, "/joint_trajectory", qos.COMMAND)
+    client.spin_until(publisher.get_subscription_count, what="the robot node's ear")
+    client.spin_until(lambda: values_of(diagnostics), what="diagnostics")
+    # CDR, little endian: stamp, empty frame_id, no names, the count of points, and each of them all zeros.
+    header = b"\x00\x01\x00\x00" + bytes(8) + b"\x01\x00\x00\x00" + bytes(8)
+    publisher.publish(header + (100_000).to_bytes(4, "little") + bytes(40 * 100_000))
+    client.spin_until(lambda: values_of(diagnostics).get("commands_bytes") == "1", what="the count of refusals")
+    assert float(values_of(diagnostics)["period_max_ms"]) < 1000.0
 
 
 def test_many_commanders_may_be_allowed(client: Any, start_node: Callable[..., Any]) -> None:
@@ -285,8 +370,7 @@ def test_many_commanders_may_be_allowed(client: Any, start_node: Callable[..., A
     rival = client.node.create_publisher(JointTrajectory, "/joint_trajectory", qos.COMMAND)
     driver = Driver(client)
     client.spin_until(lambda: diagnostics and values_of(diagnostics)["commanders"] == "2", 10, "both commanders")
-    driver.drive(with_wrist(0.5), 1.2)
-    assert driver.samples[-1].position[WRIST] == pytest.approx(0.5, abs=0.1)
+    driver.turn(0.5)
     assert values_of(diagnostics)["level"] == conversions.ERROR
     client.node.destroy_publisher(rival)
 
@@ -294,27 +378,37 @@ def test_many_commanders_may_be_allowed(client: Any, start_node: Callable[..., A
 def test_silence_in_motion_is_held_within_150_ms(client: Any, start_node: Callable[..., Any]) -> None:
     start_node("robot_node", task="reach", images=False)
     states: list[tuple[float, str]] = []
-
-    def on_diagnostics(message: DiagnosticArray) -> None:
-        states.append((time.monotonic(), values_of([message]).get("state", "")))
-
-    client.node.create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, 50)
+    client.listen(
+        DiagnosticArray,
+        "/diagnostics",
+        qos.RECORD,
+        lambda at_s, message: states.append((at_s, values_of([message]).get("state", ""))),
+    )
     driver = Driver(client)
-    delays_ms, overshoot_rad = [], []
-    for trial in range(2):
+    delays_ms: list[float] = []
+    overshoot_rad: list[float] = []
+    for trial in range(12):
         side = -1 if trial % 2 else 1
-        driver.drive(with_wrist(-2.4 * side), 1.5)
-        driver.drive(with_wrist(2.4 * side), 0.6)
-        silent_s = driver.last_sent_s
-        assert abs(driver.samples[-1].velocity[WRIST]) > 1.0, "the arm should be in motion"
-        client.spin_until(lambda since=silent_s: any(at > since and s == "HOLD" for at, s in states), 2, "HOLD")
-        delays_ms.append(1e3 * (next(at for at, s in states if at > silent_s and s == "HOLD") - silent_s))
-        at_hold = driver.samples[-1].position[WRIST]
-        client.spin_for(0.5)
-        overshoot_rad.append(abs(driver.samples[-1].position[WRIST] - at_hold))
-        assert abs(driver.samples[-1].velocity[WRIST]) < 0.05
-        assert abs(driver.samples[-1].position[WRIST]) < 2.3
+        driver.turn(-2.4 * side)
+        driver.target = with_wrist(2.4 * side)
+        client.spin_until(lambda side=side: side * driver.position > -1.5, what="the wrist under way")
+        driver.target = None
+        moved, silent_s = abs(driver.velocity) > 1.0, driver.last_sent_s
+        client.spin_until(lambda since=silent_s: any(at > since and s == "HOLD" for at, s in states), what="HOLD")
+        held_s = next(at for at, s in states if at > silent_s and s == "HOLD")
+        heard_s = [at for at in driver.heard_s if silent_s - 0.1 < at < held_s]
+        at_hold = next(s for at, s in zip(driver.heard_s, driver.samples, strict=True) if at >= heard_s[-1])
+        driver.watch(0.5)
+        # Where the machine let the robot, or us, stand still for two periods meanwhile, it says nothing of the node.
+        if moved and np.diff(heard_s).max() < 0.04:
+            delays_ms.append(1e3 * (held_s - silent_s))
+            overshoot_rad.append(abs(driver.position - at_hold.position[WRIST]))
+            assert abs(driver.velocity) < 0.05
+            assert abs(driver.position) < 2.3
+        if len(delays_ms) == 2:
+            break
     print(f"hold after {np.round(delays_ms, 1)} ms, braking {np.round(overshoot_rad, 3)} rad")
+    assert len(delays_ms) == 2
     assert max(delays_ms) <= 150.0
     # v^2 / 2a at 3 rad/s and 30 rad/s^2 is 0.15 rad; the servo lags behind its command
     assert max(overshoot_rad) < 0.4
@@ -344,7 +438,7 @@ def test_reset_starts_the_seeds_episode_and_time_goes_on(client: Any, start_node
     driver.drive(with_wrist(1.0), 0.8)
     other = reset(12)
     np.testing.assert_allclose(driver.samples[-1].position, HOME, atol=0.2)
-    assert abs(driver.samples[-1].position[WRIST]) < 0.2
+    assert abs(driver.position) < 0.2
     again = reset(11)
     assert again == pytest.approx(first, abs=1e-3)
     assert other != pytest.approx(first, abs=1e-3)
@@ -352,21 +446,12 @@ def test_reset_starts_the_seeds_episode_and_time_goes_on(client: Any, start_node
     assert all(later > earlier for earlier, later in itertools.pairwise(stamps))
 
 
-def test_lockstep_run_equals_the_in_process_run_bit_for_bit(client: Any, start_node: Callable[..., Any]) -> None:
-    start_node("robot_node", task="push", seed=21, images=False, lockstep=True)
-    driver = Driver(client)
+def test_lockstep_run_equals_the_in_process_run_bit_for_bit(
+    client: Any, start_node: Callable[..., Any], tmp_path: Path
+) -> None:
+    start_node("robot_node", robot=patient(ROBOT, tmp_path), task="push", seed=21, images=False, lockstep=True)
+    driver, ticks = Driver(client), 60
     driver.validity_ns = 3 * ROBOT.control_period_ns
-    # Where the machine keeps this process from answering for 100 ms, the watchdog strikes, as it should: then again.
-    for attempt in range(4):
-        try:
-            _compare_lockstep_with_in_process(client, driver, ticks=60)
-            return
-        except (AssertionError, MachineError):
-            if attempt == 3:
-                raise
-
-
-def _compare_lockstep_with_in_process(client: Any, driver: Driver, ticks: int) -> None:
     backend, _ = make_backend(ROBOT, "push", seed=0, render=False)
     loop = RobotLoop(backend, images=False)
     loop.start()
@@ -428,8 +513,11 @@ def test_recorded_episode_is_read_by_two_independent_readers(
     with AnyReader([folder]) as reader:
         counts = {c.topic: c.msgcount for c in reader.connections}
         peer = [(c.topic, time_ns, reader.deserialize(data, c.msgtype)) for c, time_ns, data in reader.messages()]
-    # Two seconds, and until the recorder has been told to stop; how many fit in is the machine's business.
-    assert 50 <= counts["/joint_states"] <= 160
+    # Two seconds, and until the recorder has been told to stop: all of them, as they were heard here.
+    recorded = [conversions.to_ns(m.header.stamp) for topic, _, m in peer if topic == "/joint_states"]
+    heard = [sample.stamp_ns for sample in driver.samples]
+    assert len(recorded) == counts["/joint_states"] >= 100
+    assert recorded == heard[heard.index(recorded[0]) :][: len(recorded)]
     for name in ("/clock", "/objects/handle/pose"):
         assert counts[name] == pytest.approx(counts["/joint_states"], abs=3), name
     # The robot goes on publishing until the recording has stopped; the commander stopped before that.
@@ -450,7 +538,9 @@ def test_recorded_episode_is_read_by_two_independent_readers(
 
     # The recording began between two images, with the newest one of each camera in it: no row waits for its first.
     dropped = import_bags([folder], tmp_path / "dataset").dropped
-    assert not [reason for reason in dropped if reason.startswith("no_sample")]
+    assert not [reason for reason in dropped if reason.startswith("no_sample:camera")]
+    # It may have begun within a tick, after its poses: one row.
+    assert sum(count for reason, count in dropped.items() if reason.startswith("no_sample")) <= 1
 
     def joints(messages: list[tuple[str, int, Any]]) -> np.ndarray:
         return np.array([m.position for topic, _, m in messages if topic == "/joint_states"])
@@ -474,7 +564,7 @@ def test_bad_parameters_end_with_one_line(
     start_node: Callable[..., Any], parameters: dict[str, object], reason: str
 ) -> None:
     node = start_node("robot_node", **parameters)
-    assert node.process.wait(20) == 2, node.log
+    assert node.process.wait(60) == 2, node.log
     (line,) = [line for line in node.log.splitlines() if line.startswith("sealegs: error:")]
     assert reason in line
     assert "Traceback" not in node.log

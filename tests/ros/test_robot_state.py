@@ -56,6 +56,11 @@ class LatchMachine(RuleBasedStateMachine):
         self.pressed.add(source)
         self.faulted = True
 
+    @rule()
+    def limit_passed(self) -> None:
+        self.latch.fault("limit passed: wrist_roll at 3.300 rad")
+        self.faulted = True
+
     @rule(source=SOURCES)
     def release(self, source: str) -> None:
         self.latch.e_stop(False, source)
@@ -107,6 +112,13 @@ def test_every_change_is_told_with_its_reason() -> None:
         f"FAULT -> FAULT: {cause}; emergency stop released (service)",
         "FAULT -> HOLD: fault reset by the operator",
     ]
+
+
+def test_a_fault_keeps_the_reason_that_it_began_with() -> None:
+    latch = FaultLatch()
+    latch.e_stop(True, "topic wall")
+    latch.fault("limit passed: wrist_roll at 3.300 rad")
+    assert list(latch.changes) == ["HOLD -> FAULT: emergency stop pressed (topic wall)"]
 
 
 def test_many_commanders_may_be_allowed() -> None:

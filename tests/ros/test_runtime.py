@@ -89,11 +89,11 @@ def test_signals_end_the_node_cleanly(number: int) -> None:
     assert process.stdout.readline() == "ticking 5.0\n"
     began = time.monotonic()
     process.send_signal(number)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (0, "closed\n"), err
     assert "Traceback" not in err
     assert "FATAL" not in err
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_signals_end_the_node_cleanly(number: int) -> None:
 )
 def test_errors_end_with_their_code(factor: str, code: int, line: str) -> None:
     process = run("-p", f"factor:={factor}")
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert line in err
     assert ("closed" in out) == (factor != "fast")
@@ -123,13 +123,13 @@ def forbid_realtime() -> None:
 
 
 def test_a_node_spins_on_the_events_executor() -> None:
-    out, err = run(node=LISTENER).communicate(timeout=20)
+    out, err = run(node=LISTENER).communicate(timeout=60)
     assert out == f"{HEARD} [0] {{'scheduling': 'normal'}}\n", err
     assert "SCHED_FIFO" not in err
 
 
 def test_a_realtime_priority_that_is_not_permitted_is_reported_and_the_node_runs() -> None:
-    out, err = run("-p", "realtime_priority:=7", node=LISTENER, before=forbid_realtime).communicate(timeout=20)
+    out, err = run("-p", "realtime_priority:=7", node=LISTENER, before=forbid_realtime).communicate(timeout=60)
     assert out.startswith(f"{HEARD} [0] {{'scheduling': 'normal: SCHED_FIFO not permitted: "), err
     assert "RLIMIT_RTPRIO allows 0" in out
     assert "[WARN]" in err
@@ -140,14 +140,14 @@ def test_a_realtime_priority_that_is_permitted_reaches_every_thread() -> None:
     probe = "import os; os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(7))"
     if subprocess.run([sys.executable, "-c", probe], stderr=subprocess.DEVNULL, check=False).returncode:
         pytest.skip("this machine permits no SCHED_FIFO here (rtprio, CAP_SYS_NICE, cgroup)")
-    out, err = run("-p", "realtime_priority:=7", node=LISTENER).communicate(timeout=20)
+    out, err = run("-p", "realtime_priority:=7", node=LISTENER).communicate(timeout=60)
     assert out.startswith(f"{HEARD} [{os.SCHED_FIFO}] {{'scheduling': 'SCHED_FIFO 7, memory "), err
     assert "SCHED_FIFO 7" in err
 
 
 def test_a_realtime_priority_that_there_is_not_is_refused() -> None:
     process = run("-p", "realtime_priority:=100", node=LISTENER)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "realtime_priority must lie in [0, 99], got 100" in err
 
@@ -155,7 +155,7 @@ def test_a_realtime_priority_that_there_is_not_is_refused() -> None:
 @pytest.mark.parametrize("arguments", [["--no-such-flag"], ["--log-level", "no-such-flag"]])
 def test_unknown_ros_arguments_end_with_one_line(arguments: list[str]) -> None:
     process = run(*arguments)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "no-such-flag" in err
     assert ".c:" not in err.splitlines()[-1]

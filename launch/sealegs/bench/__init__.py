@@ -23,6 +23,7 @@ BENCHES: dict[str, tuple[str, str]] = {
     "finetune": ("finetune", "PPO and IQL going on from policies of logs, against PPO from nothing, at equal steps"),
     "best-of-n": ("best_of_n", "the best of 1 to 64 candidate actions by reward.onnx: success, the turn-down, latency"),
     "support": ("support", "what the support guard notices, how soon, and how often it stops a robot for nothing"),
+    "guard": ("guard", "what a command through the guard costs, beside ruckig's step, and a million hostile ones"),
     "swap": ("swap", "policies swapped in motion, rolled back, and shadowed: gaps between commands, and latency"),
 }
 

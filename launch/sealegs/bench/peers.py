@@ -24,12 +24,13 @@ SCRIPTS = Path(__file__).parent / "peer_scripts"
 
 @dataclass(frozen=True)
 class Peer:
-    """A peer library. `requirements` are installed after the torch version that we run ourselves."""
+    """A peer library. `requirements` are installed after the torch version that we run ourselves, if it needs one."""
 
     name: str
     requirements: tuple[str, ...]
     no_dependencies: tuple[str, ...] = ()
     """Installed last, without what they ask for."""
+    torch: bool = True
 
     def python(self, folder: Path) -> Path:
         """Its interpreter `folder`/NAME/bin/python; the environment is made where there is none. Takes minutes."""
@@ -42,7 +43,8 @@ class Peer:
         self._call([sys.executable, "-m", "venv", "--clear", str(home)])
         (home / "begun").touch()
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        self._call([*pip, f"torch=={metadata.version('torch').split('+')[0]}"])
+        if self.torch:
+            self._call([*pip, f"torch=={metadata.version('torch').split('+')[0]}"])
         self._call([*pip, *self.requirements])
         if self.no_dependencies:
             self._call([*pip, "--no-deps", *self.no_dependencies])

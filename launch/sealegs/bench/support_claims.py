@@ -20,10 +20,11 @@ from sealegs.bench.over_seeds import (
 from sealegs_learning.results import Claim
 from sealegs_learning.statistics import Interval, success_interval, wilson_interval
 
-GUARD, OWN = "combined", "combined, own runs"
+GUARD, LOGS, OWN = "combined", "combined, logs only", "combined, own runs only"
 BOX, PLAIN_BOX, RANDOM = "box, with change", "box, observation", "random score"
 DETECTORS = (
     GUARD,
+    LOGS,
     OWN,
     "Mahalanobis, observation",
     "Mahalanobis, with change",
@@ -69,12 +70,12 @@ def summarise(rows: Sequence[Row], options: BenchOptions) -> Summary:
 def _false_alarm_claims(rows: Sequence[Row]) -> list[Claim]:
     """Of clean runs, whose seeds nothing has seen: over all tasks, and by task."""
     claims = []
-    for arm, on in ((GUARD, "held-out logs"), (OWN, "the policy's own runs")):
+    for arm, on in ((GUARD, "both, as shipped"), (LOGS, "held-out logs"), (OWN, "the policy's own runs")):
         mine = [row for row in rows if row["arm"] == arm]
         share, interval = _false_alarms(mine)
         # Where runs are exchangeable with the calibration's, about RATE of them alarm on average: half of all benches
-        # would find more. So the interval decides there, and the value where nothing is promised.
-        target = f"<= {RATE:g}" if arm == GUARD else f"low <= {RATE:g}"
+        # would find more. So the interval decides there, and the value elsewhere: `both` is the more cautious one.
+        target = f"low <= {RATE:g}" if arm == OWN else f"<= {RATE:g}"
         claims.append(Claim(f"clean runs that hold, calibrated on {on}, all tasks", share, target, interval))
         for task in dict.fromkeys(row["task"] for row in mine):
             share, interval = _false_alarms([row for row in mine if row["task"] == task])
@@ -153,7 +154,7 @@ def _cases(rows: Sequence[Row], task: str) -> Table:
     lines: list[list[str | float | int]] = []
     for name in plain[0]["success"]:
         line: list[str | float | int] = [name, float(np.mean([np.mean(row["success"][name]) for row in plain]))]
-        for arm in (GUARD, OWN, BOX):
+        for arm in (GUARD, LOGS, OWN, BOX):
             found = [row["cases"][name] for row in rows if row["arm"] == arm and row["task"] == task]
             hits, count = sum(c["detected"] for c in found), sum(c["episodes"] for c in found)
             line += [hits / count]
@@ -162,13 +163,13 @@ def _cases(rows: Sequence[Row], task: str) -> Table:
                 delays = [one * PERIOD_MS for case in found for one in case["delay"]]
                 line += [float(np.median(delays)) if delays else "-"]
         lines.append(line)
-    columns = ("case", "success without guard", GUARD, "low", "high", "median delay, ms", OWN, BOX)
+    columns = ("case", "success without guard", GUARD, "low", "high", "median delay, ms", LOGS, OWN, BOX)
     return Table(f"{task}: share of runs that alarm", columns, lines)
 
 
 def _picture(rows: Sequence[Row]) -> Any:
     figure, axes = plots.panels(len(GROUPS), width=3.9, height=3.4)
-    shades = {arm: plots.COLOURS[0] if arm in (GUARD, OWN) else plots.COLOURS[5] for arm in DETECTORS}
+    shades = {arm: plots.COLOURS[0] if arm in (GUARD, LOGS, OWN) else plots.COLOURS[5] for arm in DETECTORS}
     for panel, group in zip(axes, GROUPS, strict=True):
         values = {arm: _pooled(rows, arm, (group,)) for arm in DETECTORS}
         plots.bars(panel, {a: v[0] for a, v in values.items()}, {a: v[1] for a, v in values.items()}, shades)
@@ -187,8 +188,9 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     held = sum(row["held"] for row in mine) / sum(len(row["guarded_success"]) for row in mine)
     return [
         f"Every detector is fitted on the same logs and calibrated on the same {min(calibrated)} to "
-        f"{max(calibrated)} held-out episodes of them; the bound that follows is {bound:.3g}. It is for the logged "
-        f"behaviour; `{OWN}` is calibrated on other runs of the policy itself instead.",
+        f"{max(calibrated)} episodes: held-out ones of the logs, and other runs of the policy. The higher threshold "
+        f"counts, and the bound that follows for either is {bound:.3g}. `{LOGS}` and `{OWN}` are calibrated on the one "
+        "or the other.",
         "A run counts as detected by an alarm at or after the onset (0.4 s for sensors, else the start) and as nothing "
         "by an earlier one. Cases count alike. Sensor faults break one joint's readings, positions and velocities, "
         "drawn by the seed; the objects' and the gripper's places are measured otherwise and stay right.",

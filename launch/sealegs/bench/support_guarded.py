@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sealegs.bench.frame import Cell
 from sealegs.bench.support_cases import Case, run_case
 from sealegs.support_fitting import deployed
 from sealegs_contract.support import filtered, speed_of
@@ -18,7 +17,8 @@ from sealegs_deploy.session import start_graph
 from sealegs_deploy.support import SupportRuntime
 from sealegs_deploy.support_export import with_support
 from sealegs_deploy.support_info import SUPPORT_NAME, SupportInfo
-from sealegs_learning.support.fit import Split, SupportSettings, calibrated
+from sealegs_learning.support.fit import Episodes, Split, SupportSettings, calibrated
+from sealegs_learning.support.own_runs import SIMULATED
 
 WARM_UP, CALLS = 200, 2_000
 
@@ -49,16 +49,17 @@ class GuardedEpisodes:
 def guarded(
     model: Any,
     split: Split,
+    own: Episodes,
     settings: SupportSettings,
     policy: Any,
     data: Any,
-    cell: Cell,
+    task: str,
     episodes: int,
     seed: int,
     seen: NDArray[np.float32],
 ) -> dict[str, Any]:
     """Success of guarded clean runs by start, how many held or slowed, and the cost of a check on `seen`."""
-    fitted = calibrated(model, split, settings, cell.arm)
+    fitted = calibrated(model, split, settings, {SIMULATED: own})
     request = ExportRequest(
         name="bench",
         robot=policy.robot,
@@ -71,7 +72,7 @@ def guarded(
     info, graph = request.support, files[SUPPORT_NAME]
     assert info is not None
     guard = GuardedEpisodes(open_session(graph, "cpu"), info, episodes)
-    runs = run_case(policy, cell.task, Case(), episodes, seed, guard)
+    runs = run_case(policy, task, Case(), episodes, seed, guard)
     return {
         "guarded_success": [int(one) for one in runs.success],
         "held": int(guard.held.sum()),

@@ -177,6 +177,7 @@ class SwapRig:
         from sensor_msgs.msg import JointState
         from std_msgs.msg import String
 
+        from sealegs.faults.live.nodes import patient
         from sealegs.faults.live.watching import Operator, Watch
         from sealegs_ros import qos
 
@@ -188,7 +189,8 @@ class SwapRig:
         self._period_ns = load_robot(ROBOT_NAME).control_period_ns
         self._poses = client.node.create_publisher(PoseStamped, f"side/{FURTHER}", qos.STREAM)
         client.listen(JointState, topics.JOINT_STATES, qos.STREAM, self._on_joints)
-        nodes.start("robot_node", robot=ROBOT_NAME, task=TASK_NAME, images=False, lockstep=lockstep)
+        robot = patient(load_robot(ROBOT_NAME), nodes.folder) if lockstep else ROBOT_NAME
+        nodes.start("robot_node", robot=robot, task=TASK_NAME, images=False, lockstep=lockstep)
         self.policy: NodeProcess = nodes.start(
             "policy_node", "-r", f"{topics.object_pose(FURTHER)}:=side/{FURTHER}", program=program, robot=ROBOT_NAME,
             policy_path=circling_bundle(), autostart=True, use_sim_time=True, allow_rollback=True, **parameters,
@@ -220,12 +222,12 @@ class SwapRig:
         self.set_parameter("candidate_path", str(bundle))
         before = len(self.operator.statuses)
         self.wanted("load_candidate")
-        loaded = ("ready", "refused")
-        self.client.spin_until(
-            lambda: any(json.loads(s.data)["candidate"]["state"] in loaded for s in self.operator.statuses[before:]),
-            READY_S,
-            "the candidate",
-        )
+
+        def loaded() -> bool:
+            states = [json.loads(status.data)["candidate"]["state"] for status in self.operator.statuses[before:]]
+            return "loading" in states and states[-1] != "loading"  # what was said before that is of the last one
+
+        self.client.spin_until(loaded, READY_S, "the candidate")
         if self.status["candidate"]["state"] != "ready":
             raise MachineError(f"the candidate was not loaded: {self.status['candidate']}")
 

@@ -1,4 +1,7 @@
-"""Replay recorded bags through a bundle in the real controller, and refuse what fails; exit code 1 if it does."""
+"""Replay recorded bags through a bundle in the real controller, and refuse what fails.
+
+Exit codes: 0 passed, 1 refused, 2 not examined, for whatever reason.
+"""
 
 from __future__ import annotations
 
@@ -140,12 +143,15 @@ def _write(
 def _certify(config: Config, bundle: VerifiedBundle, certificate: Certificate) -> None:
     """A certificate after a pass; none after a refusal."""
     from sealegs_deploy.certificate import certify, revoke
+    from sealegs_deploy.gate_thresholds import default_thresholds, failures
     from sealegs_deploy.signing import own_key
 
     key = own_key(config.key)
     if certificate.passed:
         certify(bundle, certificate, key)
         print(f"certified {bundle.path}, signed by key {key.id}")
+        if lax := failures(certificate.figures, certificate.thresholds, default_thresholds()):
+            print(f"note: a node needs gate_thresholds of its own to run it under require_gate: {'; '.join(lax)}")
     elif revoke(bundle, key):
         print(f"took the earlier certificate out of {bundle.path}")
 

@@ -32,6 +32,8 @@ class Config:
     """Namespace of the nodes."""
     days: int = 3650
     """For how long certificates and permissions are valid."""
+    e_stop_topics: tuple[str, ...] = ("e_stop",)
+    """Topics of emergency stops: what the nodes' parameter of this name says."""
     teleoperation: bool = False
     """The operator's enclave may also publish commands."""
 
@@ -45,7 +47,7 @@ def run(config: Config) -> int:
     from sealegs_contract.robot import load_robot
 
     robot = load_robot(config.robot)
-    accesses = graph(robot, policy_inputs(config, robot), config.namespace, config.teleoperation)
+    accesses = graph(robot, policy_inputs(config, robot), config.namespace, config.teleoperation, config.e_stop_topics)
     write_keystore(config.out, accesses, Settings(config.domain, config.days))
     report = check_keystore(config.out)
     if report.problems:

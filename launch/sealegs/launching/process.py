@@ -20,6 +20,9 @@ from sealegs.launching.substitution import Scope, Text, parse_text
 from sealegs_contract.errors import LaunchError, available
 from sealegs_contract.robot import safe_yaml
 
+CONTROL_NODES = ("robot_node", "policy_node")
+MOST_RESPAWNS = 5
+"""Of a control node. One that has died so often needs a person: every restart is another start of an arm."""
 OUTPUTS = ("screen", "log", "both", "own_log", "full")
 
 
@@ -102,6 +105,7 @@ def process_spec(action: ProcessAction, scope: Scope, namespace: str, number: in
     folder = read.get("cwd")
     environment = dict(scope.environment)
     environment.update((read.text(key), read.text(value)) for key, value in action.environment)
+    respawn, limit = _respawn(read)
     return ProcessSpec(
         label=f"{name}-{number}",
         where=action.where,
@@ -111,12 +115,26 @@ def process_spec(action: ProcessAction, scope: Scope, namespace: str, number: in
         environment=environment,
         folder=Path(folder) if folder else None,
         on_exit_shutdown=read.choice("on_exit", ("", "shutdown"), "") == "shutdown",
-        respawn=read.choice("respawn", ("true", "false"), "false") == "true",
+        respawn=respawn,
         respawn_delay_s=read.number("respawn_delay", 0.0),
-        respawn_limit=int(read.number("respawn_max_retries", -1)),
+        respawn_limit=limit,
         sigterm_timeout_s=read.number("sigterm_timeout", 5.0),
         sigkill_timeout_s=read.number("sigkill_timeout", 5.0),
     )
+
+
+def _respawn(read: _Reader) -> tuple[bool, int]:
+    """Whether it is restarted, and how often (-1: for ever). A node that controls an arm is not restarted for ever."""
+    respawn = read.choice("respawn", ("true", "false"), "false") == "true"
+    limit = int(read.number("respawn_max_retries", -1))
+    control = read.get("pkg") == OWN_PACKAGE and read.get("exec") in CONTROL_NODES
+    if respawn and control and not 0 <= limit <= MOST_RESPAWNS:
+        given = read.get("respawn_max_retries") or "without end"
+        raise read.error(
+            f"respawn of {read.get('exec')} needs respawn_max_retries from 0 to {MOST_RESPAWNS}, got {given}: a node "
+            "that dies again and again is for a person to look at"
+        )
+    return respawn, limit
 
 
 def _node_command(read: _Reader) -> list[str]:

@@ -64,9 +64,16 @@ class PolicyInputs:
 
 
 def graph(
-    robot: RobotProfile, inputs: PolicyInputs, namespace: str = "/", teleoperation: bool = False
+    robot: RobotProfile,
+    inputs: PolicyInputs,
+    namespace: str = "/",
+    teleoperation: bool = False,
+    e_stop_topics: tuple[str, ...] = (topics.E_STOP,),
 ) -> dict[str, Access]:
-    """Access by enclave (`/NODE`, behind the namespace). With `teleoperation` the operator may command too."""
+    """Access by enclave (`/NODE`, behind the namespace). With `teleoperation` the operator may command too.
+
+    `e_stop_topics` are the nodes' parameter: both hear them, and the operator may press them.
+    """
     if not _NAMESPACE.fullmatch(namespace):
         raise SecurityError(f"namespace {namespace!r} is no absolute ROS name, such as / or /left_arm")
     streams = _streams(robot)
@@ -75,16 +82,16 @@ def graph(
     state = {f"~/{name}" for name in ("status", "transition_event")}
     unread = {topics.JOINT_TRAJECTORY, topics.CLOCK}
     nodes = {
-        ROBOT: (streams - unread | clock | {"~/status"}, {topics.JOINT_TRAJECTORY, topics.E_STOP} | clock),
+        ROBOT: (streams - unread | clock | {"~/status"}, {topics.JOINT_TRAJECTORY, *e_stop_topics} | clock),
         POLICY: (
             {topics.JOINT_TRAJECTORY, topics.DIAGNOSTICS, topics.SHADOW, "~/shadow"} | state,
-            {topics.E_STOP, topics.ROBOT_STATUS} | seen | clock,
+            {*e_stop_topics, topics.ROBOT_STATUS} | seen | clock,
         ),
         RECORDER: ({"~/finished", topics.DIAGNOSTICS}, streams),
     }
     prefix = namespace.rstrip("/")
     made = {f"{prefix}/{node}": _node(prefix, node, *ends) for node, ends in nodes.items()}
-    made[f"{prefix}/{OPERATOR}"] = _operator(prefix, made, streams | clock, teleoperation)
+    made[f"{prefix}/{OPERATOR}"] = _operator(prefix, made, streams | clock, set(e_stop_topics), teleoperation)
     return made
 
 
@@ -107,12 +114,14 @@ def _node(prefix: str, node: str, publish: set[str], subscribe: set[str]) -> Acc
     )
 
 
-def _operator(prefix: str, nodes: Mapping[str, Access], streams: set[str], teleoperation: bool) -> Access:
+def _operator(
+    prefix: str, nodes: Mapping[str, Access], streams: set[str], e_stops: set[str], teleoperation: bool
+) -> Access:
     """Reads everything, calls every service, may press the emergency stop, and commands nothing unless told so."""
     told = frozenset().union(*(access.publish for access in nodes.values()))
     command = _resolved(prefix, "", {topics.JOINT_TRAJECTORY})
     return Access(
-        frozenset(EVERY_NODE) | _resolved(prefix, "", {topics.E_STOP}) | (command if teleoperation else frozenset()),
+        frozenset(EVERY_NODE) | _resolved(prefix, "", e_stops) | (command if teleoperation else frozenset()),
         _resolved(prefix, "", streams) | told,
         frozenset(f"{client}/{name}" for client in CLIENTS for name in NODE_SERVICES),
         frozenset().union(*(access.serve for access in nodes.values())),

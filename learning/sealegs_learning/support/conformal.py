@@ -7,6 +7,9 @@ exchangeable, and the score was fixed before the n were looked at, then with k =
 
 whatever the score and the distribution. The probability is over the calibration episodes too. Steps within an episode
 are not exchangeable, so the unit is the episode; the expected share of steps beyond the threshold is at most the same.
+
+For these very n the share of new episodes that pass is itself drawn, at most from Beta(n + 1 - k, k), which with few
+episodes lies far above its mean at times. `Threshold.sure` is its 95% quantile.
 """
 
 from __future__ import annotations
@@ -16,15 +19,22 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import beta
 
 from sealegs_contract.errors import LearningError
 
+CONFIDENCE = 0.95
+
 
 class Threshold(NamedTuple):
-    """A threshold, and what bounds the probability that a new episode passes it."""
+    """A threshold, what bounds the probability that a new episode passes it, and what does so with CONFIDENCE.
+
+    `bound` is on average over calibration sets, `sure` for CONFIDENCE of them.
+    """
 
     value: float
     bound: float
+    sure: float
 
 
 def conformal_threshold(maxima: NDArray[np.floating], rate: float) -> Threshold:
@@ -33,4 +43,5 @@ def conformal_threshold(maxima: NDArray[np.floating], rate: float) -> Threshold:
     if not count or not 0.0 < rate < 1.0:
         raise LearningError(f"a threshold needs episodes and a rate in (0, 1), got {count} episodes and rate {rate}")
     rank = min(math.ceil((count + 1) * (1.0 - rate) - 1e-9), count)
-    return Threshold(float(np.sort(maxima)[rank - 1]), 1.0 - rank / (count + 1))
+    sure = float(beta.ppf(CONFIDENCE, count + 1 - rank, rank))
+    return Threshold(float(np.sort(maxima)[rank - 1]), 1.0 - rank / (count + 1), sure)

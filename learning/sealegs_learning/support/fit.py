@@ -4,7 +4,7 @@
 
 The thresholds' bound (`conformal`) is for episodes exchangeable with the calibration ones. Held-out episodes of the
 logs are the LOGGED behaviour; the policy's own episodes are as likely to alarm only where it behaves as the logs do.
-Give `calibration`, episodes of the policy itself that went well, and the bound is for the policy.
+With episodes of the policy itself there are thresholds from either, and the higher ones keep both bounds.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ MAXIMUM_FIT_ROWS = 60_000
 SMALLEST_SCALE = 0.05
 """Of a range's excess: as much of the range itself may be missing from few episodes."""
 DEFAULT = "combined"
+LOGS, OWN = "held-out episodes of the logs", "episodes of the policy"
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class SupportSettings:
 
 @dataclass(frozen=True)
 class Split:
-    """Episodes by their use."""
+    """Episodes of the logs by their use."""
 
     fit: Episodes
     tune: Episodes
@@ -68,14 +69,32 @@ class Split:
 
 
 @dataclass(frozen=True)
-class FittedSupport:
-    """A score with its thresholds. `episodes`: how many fitted, tuned and calibrated it."""
+class Calibration:
+    """Thresholds from `episodes` episodes of one kind, and what they bound for such ones."""
 
-    model: SupportModel
+    on: str
+    episodes: int
     slow: Threshold
     hold: Threshold
-    episodes: tuple[int, int, int]
-    calibrated_on: str
+
+
+@dataclass(frozen=True)
+class FittedSupport:
+    """A score with its thresholds. `fitted`: how many episodes fitted and tuned it."""
+
+    model: SupportModel
+    calibrations: tuple[Calibration, ...]
+    fitted: tuple[int, int]
+
+    @property
+    def slow(self) -> float:
+        """Threshold at which to slow down: keeps the bounds of all calibrations."""
+        return max(one.slow.value for one in self.calibrations)
+
+    @property
+    def hold(self) -> float:
+        """Threshold at which to hold: keeps the bounds of all calibrations."""
+        return max(one.hold.value for one in self.calibrations)
 
 
 def observations_of(data: LoggedData, policy: Policy) -> list[NDArray[np.float32]]:
@@ -87,15 +106,14 @@ def observations_of(data: LoggedData, policy: Policy) -> list[NDArray[np.float32
     return [rows[episode] for episode in episodes]
 
 
-def split_episodes(episodes: Episodes, seed: int, calibration: Episodes | None = None) -> Split:
-    """By a seeded shuffle; with `calibration` of its own, fit and tune share the rest in the same proportion."""
+def split_episodes(episodes: Episodes, seed: int) -> Split:
+    """By a seeded shuffle."""
     count = len(episodes)
     if count < MINIMUM_EPISODES:
         raise LearningError(f"the support of {count} episode(s) cannot be known; expected at least {MINIMUM_EPISODES}")
     shuffled = [episodes[i] for i in np.random.default_rng((seed, 0x5A)).permutation(count)]
-    whole = 1.0 if calibration is None else sum(SHARES)
-    first, second = (round(count * share / whole) for share in (SHARES[0], sum(SHARES)))
-    return Split(shuffled[:first], shuffled[first:second], shuffled[second:] if calibration is None else calibration)
+    first, second = (round(count * share) for share in (SHARES[0], sum(SHARES)))
+    return Split(shuffled[:first], shuffled[first:second], shuffled[second:])
 
 
 def maxima(model: nn.Module, episodes: Episodes) -> NDArray[np.float64]:
@@ -177,21 +195,25 @@ def fit_support(
     data: LoggedData,
     policy: Policy,
     settings: SupportSettings | None = None,
-    calibration: LoggedData | None = None,
+    own: Mapping[str, Episodes] | None = None,
     kind: str = DEFAULT,
 ) -> FittedSupport:
-    """The support of `data` as `policy` sees it. LearningError where there are too few episodes."""
+    """The support of `data` as `policy` sees it; `own`: the policy's own episodes, by what they are called.
+
+    LearningError where there are too few episodes.
+    """
     settings = settings or SupportSettings()
-    own = None if calibration is None else observations_of(calibration, policy)
-    split = split_episodes(observations_of(data, policy), settings.seed, own)
-    on = "held-out episodes of the logs" if calibration is None else "episodes of the policy"
-    return calibrated(KINDS[kind](split, policy, settings), split, settings, on)
+    split = split_episodes(observations_of(data, policy), settings.seed)
+    return calibrated(KINDS[kind](split, policy, settings), split, settings, own)
 
 
-def calibrated(model: SupportModel, split: Split, settings: SupportSettings, on: str) -> FittedSupport:
-    """`model` with its thresholds from the split's calibration episodes."""
-    reached = maxima(model.eval(), split.calibrate)
-    hold = conformal_threshold(reached, settings.false_alarms)
-    slow = conformal_threshold(reached, settings.slow_downs)
-    counts = len(split.fit), len(split.tune), len(split.calibrate)
-    return FittedSupport(model, slow, hold, counts, on)
+def calibrated(
+    model: SupportModel, split: Split, settings: SupportSettings, own: Mapping[str, Episodes] | None = None
+) -> FittedSupport:
+    """`model` with thresholds from the split's calibration episodes, and from those of `own`."""
+    found = []
+    for on, episodes in {LOGS: split.calibrate, **(own or {})}.items():
+        reached = maxima(model.eval(), episodes)
+        slow, hold = (conformal_threshold(reached, rate) for rate in (settings.slow_downs, settings.false_alarms))
+        found.append(Calibration(on, len(reached), slow, hold))
+    return FittedSupport(model, tuple(found), (len(split.fit), len(split.tune)))

@@ -106,9 +106,9 @@ def _seal(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def find_checkpoint(path: Path) -> Path:
-    """The folder of `load_checkpoint(path)`."""
-    return load_checkpoint(path).folder
+def find_checkpoint(path: Path, previous: bool = True) -> Path:
+    """The folder of `load_checkpoint(path, previous)`."""
+    return load_checkpoint(path, previous).folder
 
 
 def _kept(path: Path) -> list[Path]:
@@ -129,11 +129,11 @@ def checkpoints_in(path: Path) -> list[Path]:
     return seeds if seeds and not _kept(path) else [find_checkpoint(path) and path]
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: Path, previous: bool = True) -> Checkpoint:
     """The newest checkpoint at `path` that is whole: its own folder, or the run's folder that holds `checkpoint/`.
 
-    Where the newest is damaged the one before it is given, and a warning logged. LearningError when there is none, or
-    none of them is whole.
+    Where the newest is damaged the one before it is given, and a warning logged; without `previous` that is a
+    LearningError, as it is when there is none, or none of them is whole.
     """
     folders = _kept(path)
     if not folders:
@@ -145,9 +145,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         except LearningError as error:
             damage.append(str(error))
             continue
+        before = f"the one before it, {folder}, of {found.description.get('unit', 'update')} {found.update}"
+        if not previous and folder not in {path, path / "checkpoint"}:
+            what = damage[0] if damage else f"{path} has no newest checkpoint any more"
+            raise LearningError(f"{what}; {before}, is whole: give its folder, or --previous-if-damaged")
         for line in damage:
-            unit = found.description.get("unit", "update")
-            _say(f"{line}; using the one before it, {folder}, of {unit} {found.update}")
+            _say(f"{line}; using {before}")
         return found
     raise LearningError("; and the one before it: ".join(damage) + "; train again or restore the file")
 

@@ -21,8 +21,10 @@ from sealegs_learning.support.fit import (
     observations_of,
     split_episodes,
 )
+from sealegs_learning.support.own_runs import own_runs
 from sealegs_learning.support.prediction import Prediction, fit_prediction
 from sealegs_learning.support.scores import Linear, Mahalanobis, Neighbours, Pair, Range, run
+from sealegs_sim.env import SealegsEnv
 from sealegs_sim.tasks import get_task
 
 
@@ -35,9 +37,10 @@ def test_the_median_of_five_and_the_speed_by_hand() -> None:
 
 
 def test_a_conformal_threshold_keeps_its_rate_and_says_what_it_cannot() -> None:
-    assert conformal_threshold(np.arange(1.0, 100.0), 0.01) == pytest.approx((99.0, 0.01))  # k = 99 of 99
-    assert conformal_threshold(np.arange(1.0, 100.0), 0.1) == pytest.approx((90.0, 0.1))
-    assert conformal_threshold(np.array([3.0, 1.0, 2.0, 0.0]), 0.01) == pytest.approx((3.0, 0.2))  # bounds 1/5 only
+    assert conformal_threshold(np.arange(1.0, 100.0), 0.01)[:2] == pytest.approx((99.0, 0.01))  # k = 99 of 99
+    assert conformal_threshold(np.arange(1.0, 100.0), 0.1)[:2] == pytest.approx((90.0, 0.1))
+    few = conformal_threshold(np.array([3.0, 1.0, 2.0, 0.0]), 0.01)
+    assert few == pytest.approx((3.0, 0.2, 1.0 - 0.05**0.25))  # bounds 1/5 only; p > q where all four lie below 1 - q
     rng = np.random.default_rng(0)
     drawn = rng.standard_cauchy((4_000, 51))  # fifty calibrate, one is new
     passed = [row[50] > conformal_threshold(row[:50], 0.1).value for row in drawn]
@@ -116,20 +119,35 @@ def policy() -> Policy:
 def test_a_fit_notices_a_joint_that_reads_wrong(logs: RolloutDataset, policy: Policy) -> None:
     settings = SupportSettings(false_alarms=0.05, slow_downs=0.3, updates=300)
     fitted = fit_support(logs, policy, settings)
-    assert fitted.episodes == (16, 8, 16)
-    assert fitted.hold.bound == pytest.approx(1 / 17)
-    assert 0.0 < fitted.slow.value <= fitted.hold.value
+    assert (fitted.fitted, fitted.calibrations[0].episodes) == ((16, 8), 16)
+    assert fitted.calibrations[0].hold.bound == pytest.approx(1 / 17)
+    assert 0.0 < fitted.slow <= fitted.hold
     split = split_episodes(observations_of(logs, policy), 0)
     assert sorted(len(part) for part in (split.fit, split.tune, split.calibrate)) == [8, 16, 16]
-    assert (maxima(fitted.model, split.calibrate) <= fitted.hold.value).all()
+    assert (maxima(fitted.model, split.calibrate) <= fitted.hold).all()
     noisy = [one.copy() for one in split.calibrate]
     for episode in noisy:
         episode[100:, :6] += 0.05 * np.random.default_rng(0).standard_normal((100, 6)).astype(np.float32)
-    assert (maxima(fitted.model, noisy) > fitted.hold.value).all()
-    again = fit_support(logs, policy, settings)
-    assert again.hold == fitted.hold  # seeded
+    assert (maxima(fitted.model, noisy) > fitted.hold).all()
+    again = fit_support(logs, policy, settings, {"noisy": noisy})
+    assert again.calibrations[0] == fitted.calibrations[0]  # seeded
+    assert again.hold == again.calibrations[1].hold.value == maxima(again.model, noisy).max()  # the higher one counts
     with pytest.raises(LearningError, match="expected at least 20"):
         split_episodes(split.fit, 0)
+
+
+def test_own_runs_are_what_the_policy_sees_as_it_acts(policy: Policy) -> None:
+    found = own_runs(policy, 2, seed=5)
+    for number in range(2):
+        env = SealegsEnv("reach", "so101")
+        observation, _ = env.reset(seed=5 + number)
+        for row in found[number]:
+            np.testing.assert_allclose(row, observation, atol=1e-5)
+            with torch.no_grad():
+                action = policy(torch.from_numpy(observation.astype(np.float32))[None])[0].numpy()
+            observation = env.step(action)[0]
+        env.close()
+    assert found[0].shape == (200, policy.observation_spec.size)
 
 
 def test_every_kind_scores_an_episode(logs: RolloutDataset, policy: Policy) -> None:

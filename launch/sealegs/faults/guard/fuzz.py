@@ -6,8 +6,10 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sealegs.faults.guard import oracle as guard_oracle
 from sealegs.faults.guard.oracle import Limits
@@ -20,6 +22,13 @@ RELATIVE_TOLERANCE = 1e-9
 STUDIED = 0.01
 """Share of states whose viability is tried by braking step by step."""
 Study = Callable[[float, float, float], None]
+
+
+class History(Protocol):
+    """A guard of one joint, or one joint of a guard."""
+
+    def save(self) -> NDArray[np.float64]:
+        """As Guard.save gives it: (4, 1)."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,7 @@ def draw_limits(r: random.Random) -> Limits:
     return Limits(lower, lower + width, v, a, j, dt)
 
 
-def draw_targets(r: random.Random, limits: Limits, count: int, guard: Guard) -> Iterator[float]:
+def draw_targets(r: random.Random, limits: Limits, count: int, guard: History) -> Iterator[float]:
     """Targets of one kind, which may depend on what the guard did last."""
     lower, upper, dt = limits.lower, limits.upper, limits.dt
     width, quiver = upper - lower, min(limits.jerk, 2 * limits.acceleration / dt) * dt**3

@@ -15,9 +15,12 @@ from typing import Any
 
 from sealegs.launching.this_host import this_host_only
 from sealegs_contract.errors import MachineError
+from sealegs_contract.robot import RobotProfile
 
-DISCOVERY_S = 15.0
+DISCOVERY_S = 30.0
 SETTLE_S = 0.3
+PATIENCE_MS = 500.0
+"""Longer than a busy machine keeps a process waiting; the policy node's own patience with a silent robot."""
 
 
 def domain_of_this_process() -> int:
@@ -46,6 +49,17 @@ def isolated(configuration: Path) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def patient(robot: RobotProfile, folder: Path) -> Path:
+    """`robot` in a file, but that its watchdog waits for PATIENCE_MS: a late commander stays one that is followed.
+
+    For the robot node: in lockstep, or where the watchdog is not what one looks at.
+    """
+    watchdog = robot.watchdog.model_copy(update={"command_timeout_ms": PATIENCE_MS})
+    path = folder / f"patient_{robot.name}.json"
+    path.write_text(robot.model_copy(update={"watchdog": watchdog}).model_dump_json(), encoding="utf-8")
+    return path
 
 
 class NodeProcess:
@@ -175,8 +189,16 @@ class Client:
         return messages
 
     def listen(self, message_type: type, topic: str, profile: Any, hear: Callable[[float, Any], None]) -> None:
-        """Call `hear(seconds of the monotonic clock, message)` for each message of `topic` while spinning."""
-        self.node.create_subscription(message_type, topic, lambda message: hear(time.monotonic(), message), profile)
+        """Call `hear(seconds of the monotonic clock, message)` for each message of `topic` while spinning.
+
+        The time is that of its arrival, by the middleware's own thread: this process may come to it later.
+        """
+
+        def on_message(message: Any, info: Any) -> None:
+            waited_ns = time.time_ns() - info["received_timestamp"]
+            hear(time.monotonic() - waited_ns / 1e9, message)
+
+        self.node.create_subscription(message_type, topic, on_message, profile)
 
     def call(self, service_type: Any, name: str, request: Any = None, timeout_s: float = DISCOVERY_S) -> Any:
         """Call a service and return its response."""

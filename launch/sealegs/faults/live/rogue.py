@@ -1,6 +1,7 @@
 """`python -m sealegs.faults.live.rogue SECONDS`: a stranger on the network that commands the robot and listens to it.
 
-Prints as JSON how many joint states it heard, and how long the first took. It leaves a second after that one.
+Prints as JSON how many joint states it heard, and how long the first took. It leaves a second after it has heard one
+and found who listens to it: the two may be some time apart.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ def main(seconds: float) -> None:
     publisher = node.create_publisher(JointTrajectory, topics.JOINT_TRAJECTORY, qos.COMMAND)
     node.create_subscription(JointState, topics.JOINT_STATES, lambda _: heard.append(time.monotonic()), qos.STREAM)
     sent, begin = 0, time.monotonic()
-    while time.monotonic() < (heard[0] + LINGER_S if heard else begin + seconds):
+    end = begin + seconds
+    met = False
+    while time.monotonic() < end:
+        if not met and heard and publisher.get_subscription_count():
+            met, end = True, time.monotonic() + LINGER_S
         stamp_ns = sent * robot.control_period_ns
         publisher.publish(to_message(CommandSample(stamp_ns, robot.joint_names, robot.home_rad[None], (10**9,))))
         sent += 1

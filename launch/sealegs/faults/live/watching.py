@@ -19,7 +19,7 @@ from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from sealegs.faults.live.nodes import Client
+from sealegs.faults.live.nodes import DISCOVERY_S, Client
 from sealegs_contract import topics
 from sealegs_contract.errors import MachineError
 from sealegs_contract.robot import RobotProfile
@@ -27,7 +27,7 @@ from sealegs_contract.sample import CommandSample, FloatArray, JointSample, Pose
 from sealegs_ros import qos
 from sealegs_ros.conversions import clock_message, from_message, to_message
 
-ARMING_S = 15.0
+ARMING_S = 30.0
 ATTEMPTS = 8
 MOVING_S = 10.0
 UNDERWAY_S = 0.3
@@ -36,15 +36,18 @@ QUIET_S = 0.7
 
 
 class Operator:
-    """Watches one policy node and its robot node, and calls their services."""
+    """Watches one policy node and its robot node, and calls their services.
+
+    Its queues are deep, as those of the Watch: what a busy machine keeps it from reading is not lost.
+    """
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self.statuses = client.collect(String, "policy_node/status", qos.LATCHED)
+        self.statuses = client.collect(String, "policy_node/status", qos.RECORD_LATCHED)
         self._e_stop: Any = None
-        self.robot_statuses = client.collect(String, topics.ROBOT_STATUS, qos.LATCHED)
-        self.commands = client.collect(JointTrajectory, topics.JOINT_TRAJECTORY, qos.COMMAND)
-        self.diagnostics = client.collect(DiagnosticArray, topics.DIAGNOSTICS, qos.STREAM)
+        self.robot_statuses = client.collect(String, topics.ROBOT_STATUS, qos.RECORD_LATCHED)
+        self.commands = client.collect(JointTrajectory, topics.JOINT_TRAJECTORY, qos.RECORD)
+        self.diagnostics = client.collect(DiagnosticArray, topics.DIAGNOSTICS, qos.RECORD)
 
     @property
     def state(self) -> str:
@@ -56,7 +59,7 @@ class Operator:
         """The robot node's newest state; empty before its first word."""
         return json.loads(self.robot_statuses[-1].data)["state"] if self.robot_statuses else ""
 
-    def wait_for(self, state: str, timeout_s: float = 15.0) -> dict[str, Any]:
+    def wait_for(self, state: str, timeout_s: float = DISCOVERY_S) -> dict[str, Any]:
         """The status in which the policy node says that it is in `state`."""
         if not self.client.within(timeout_s, lambda: self.state == state):
             raise MachineError(f"the policy node did not become {state} within {timeout_s} s, it is {self.state!r}")
@@ -84,20 +87,29 @@ class Operator:
             self.call("disarm")
         if self.robot_state == "FAULT":
             self.client.spin_for(QUIET_S)
-            if not (response := self.call("reset_fault", "robot_node")).success:
-                raise MachineError(f"the robot node's fault cannot be reset: {response.message}")
+            self._insist("reset_fault", "robot_node")
             self.client.spin_until(lambda: self.robot_state != "FAULT", what="the robot node without a fault")
             self.client.spin_for(QUIET_S)  # the policy node may hear later than we do what the robot node was and is
-        if self.state == "fault":
-            self.client.spin_until(lambda: self.call("reset_fault").success, what="the policy node's reset")
-        self.wait_for("disarmed")
+        end = {"active": "disarm", "hold": "disarm", "fault": "reset_fault"}
+
+        def rests() -> bool:
+            if self.state in end:
+                self.call(end[self.state])
+            return self.state == "disarmed"
+
+        # Again: what it was a moment ago may be said only now.
+        self.client.spin_until(rests, what="the policy node disarmed")
 
     def arm(self) -> None:
         """Streams may still be on their way to the node: try until it has them."""
+        self._insist("arm")
+
+    def _insist(self, name: str, node: str = "policy_node") -> None:
+        """Call a service until it does what it says."""
         end = time.monotonic() + ARMING_S
-        while not (response := self.call("arm")).success:
+        while not (response := self.call(name, node)).success:
             if time.monotonic() > end:
-                raise MachineError(f"the policy node cannot be armed: {response.message}")
+                raise MachineError(f"{name} of the {node.replace('_', ' ')} is refused: {response.message}")
             self.client.spin_for(0.1)
 
     def arm_anew(self) -> None:
@@ -136,10 +148,10 @@ class Watch:
         """The policy node's state at each change."""
         self.joints: list[tuple[float, JointSample]] = []
         self.commands: list[tuple[float, CommandSample]] = []
-        client.listen(DiagnosticArray, topics.DIAGNOSTICS, qos.STREAM, self._on_diagnostics)
-        client.listen(String, "policy_node/status", qos.LATCHED, self._on_status)
-        client.listen(JointState, topics.JOINT_STATES, qos.STREAM, self._on_joints)
-        client.listen(JointTrajectory, topics.JOINT_TRAJECTORY, qos.COMMAND, self._on_command)
+        client.listen(DiagnosticArray, topics.DIAGNOSTICS, qos.RECORD, self._on_diagnostics)
+        client.listen(String, "policy_node/status", qos.RECORD_LATCHED, self._on_status)
+        client.listen(JointState, topics.JOINT_STATES, qos.RECORD, self._on_joints)
+        client.listen(JointTrajectory, topics.JOINT_TRAJECTORY, qos.RECORD, self._on_command)
 
     def robot_is(self, state: str | tuple[str, ...], since: float, timeout_s: float) -> float | None:
         """When the robot node first said so after `since`; None where it did not within `timeout_s`."""

@@ -222,7 +222,8 @@ def _attack(number: int, trials: Trials) -> Seen:
         failure = f"the simulation failed: {error}"
     finally:
         backend.close()
-    return Seen(failure or _illegal(np.array(commands), limits, period / 1e9), 1e3 * overshoot)
+    faulted = {"limit faults": float(loop.latch.reason.startswith("limit passed"))}
+    return Seen(failure or _illegal(np.array(commands), limits, period / 1e9), 1e3 * overshoot, faulted)
 
 
 def _illegal(commands: FloatArray, limits: JointLimits, period_s: float) -> str:

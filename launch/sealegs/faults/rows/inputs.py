@@ -67,9 +67,16 @@ class Hand:
         """Armed, whatever it was before."""
         self.see(position)
         if self.controller.state is not State.ACTIVE:
-            self.controller.disarm(self.now)
+            stand_down(self.controller, self.now)
             self.controller.arm(self.now)
         self.see(position)
+
+
+def stand_down(controller: Controller, now_ns: int) -> None:
+    """DISARMED, as an operator would do it from where it is."""
+    if controller.state is State.FAULT:
+        controller.reset_fault(now_ns)
+    controller.disarm(now_ns)
 
 
 def map_names(trials: Trials) -> Outcome:
@@ -174,11 +181,14 @@ class ClosedLoop:
 
     def follow(self, start: FloatArray, target: FloatArray) -> FloatArray:
         """Arm at the pose `start`, want `target`; start and commands (periods + 1, J) rad."""
+        from sealegs_ros.robot_state import RobotState
+
         loop, simulation = self.loop, self.backend.simulation
-        observed = loop.reset(0)
+        if loop.latch.state is RobotState.FAULT:
+            loop.reset_fault(self.backend.now_ns())
+        loop.reset(0)
         simulation.data.qpos[simulation.scene.joint_qpos] = start
-        loop.guard.reset(self.backend.read().position)  # as RobotLoop.start does with the pose that it finds
-        observed = replace(observed, joints=self.backend.read())
+        observed = loop.start()
         self.policy.target = target
         path = [start]
         for period in range(FOLLOWED_PERIODS):
@@ -186,8 +196,7 @@ class ClosedLoop:
                 self.controller.push(pose)
             self.controller.push(observed.joints)
             if period == 0:
-                if self.controller.state is not State.DISARMED:
-                    self.controller.disarm(observed.now_ns)
+                stand_down(self.controller, observed.now_ns)
                 self.controller.arm(observed.now_ns)
             command = self.controller.tick(observed.now_ns)
             if command is not None:

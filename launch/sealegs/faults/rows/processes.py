@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sealegs.faults.counting import Seen, outcome
 from sealegs.faults.frame import Fault, Outcome, Trials
+from sealegs.launching.process import MOST_RESPAWNS
 
 if TYPE_CHECKING:
     from sealegs.faults.live.rig import MovingRobot
@@ -17,11 +18,16 @@ REST_S = 1.0
 """After this long without commands, a robot that brakes is at rest, and holds the pose where it is."""
 REST_RAD_S = 0.05
 REST_RAD = 0.02
+ATTEMPTS = 4
 WATCHED_S = 1.0
 """For how long nothing may happen by itself."""
 RESTART_S = 30.0
 SILENT_SERVO = (
     "The simulated servo has no device watchdog: unprotected. It keeps its last goal; the figure is the policy node's."
+)
+RESTARTS = (
+    f"Started again by hand, and disarmed then. No shipped launch file restarts a node by itself, and sealegs launch "
+    f"refuses one that would restart a control node more than {MOST_RESPAWNS} times."
 )
 
 
@@ -71,7 +77,22 @@ def crash_and_restart(trials: Trials) -> Outcome:
     def trial(rig: MovingRobot, number: int) -> Seen:
         return _restart_robot(rig) if number % 2 else _restart_policy(rig)
 
-    return outcome(on_fresh_graphs(trials, trial))
+    seen, restarted = on_fresh_graphs(trials, trial), _respawned()
+    if restarted:
+        seen = [*seen, Seen(f"a shipped launch file restarts nodes by itself: {', '.join(restarted)}")]
+    return outcome(seen, [RESTARTS])
+
+
+def _respawned() -> list[str]:
+    """Nodes that a shipped launch file restarts by itself, as FILE: NODE."""
+    from sealegs.launching import plan_launch, shipped_launch_files
+
+    return [
+        f"{name}: {process.label}"
+        for name in sorted(shipped_launch_files())
+        for process in plan_launch(name, {"policy_path": "any"} if name == "policy" else {}).processes
+        if process.respawn
+    ]
 
 
 def robot_stops(rig: MovingRobot, at: float, states: tuple[str, ...] = ("HOLD",)) -> Seen:
@@ -108,6 +129,17 @@ def _stop_and_continue_policy(rig: MovingRobot, _: int) -> Seen:
 
 
 def _second_commander(rig: MovingRobot, _: int) -> Seen:
+    """Again where a busy machine had kept the first one's commands back: nobody was followed, so nothing latches."""
+    for _ in range(ATTEMPTS):
+        seen, held = _rival(rig)
+        if not held:
+            break
+        rig.move()
+    return seen if seen.failure else Seen(_unlatched(rig), seen.value, seen.figures)
+
+
+def _rival(rig: MovingRobot) -> tuple[Seen, bool]:
+    """What a second commander leads to; whether the robot node held in place of a fault."""
     import time
 
     from trajectory_msgs.msg import JointTrajectory
@@ -119,7 +151,7 @@ def _second_commander(rig: MovingRobot, _: int) -> Seen:
     rival = rig.client.node.create_publisher(JointTrajectory, topics.JOINT_TRAJECTORY, qos.COMMAND)
     seen = robot_stops(rig, at, ("FAULT",))
     rig.client.node.destroy_publisher(rival)
-    return seen if seen.failure else Seen(_unlatched(rig), seen.value, seen.figures)
+    return seen, bool(seen.failure) and rig.watch.robot_is("HOLD", at, 0.0) is not None
 
 
 def _unlatched(rig: MovingRobot) -> str:
@@ -222,5 +254,13 @@ FAULTS = (
     Fault(9, "kill -9 or SIGSTOP of the robot node", "hold", 16, 4, silence_robot, "ms to the policy node's hold"),
     Fault(17, "second commander", "latch FAULT", 30, 3, second_commander, "ms to FAULT"),
     Fault(18, "e-stop pressed and released", "stay disarmed", 25, 3, release_e_stop, "unintended moves", "== 0"),
-    Fault(40, "a required node crashes", "be safe, without re-arming", 14, 4, crash_and_restart, "ms to hold"),
-)
+    Fault(
+        40,
+        "a required node crashes",
+        "be safe, without re-arming; restarts capped",
+        14,
+        4,
+        crash_and_restart,
+        "ms to hold",
+    ),
+)  # fmt: skip

@@ -33,14 +33,17 @@ class CandidateInterface:
         self,
         node: Node,
         controller: Controller,
+        rules: BundleRules,
         listen: Callable[[ObservationSpec], None],
         on_change: Callable[[str, bool], None],
     ) -> None:
-        self._node, self._controller, self._listen = node, controller, listen
-        self._on_change = on_change
-        text_parameter(node, "candidate_path", "", "bundle of a candidate; new after start: call ~/load_candidate")
+        self._node, self._controller, self._rules = node, controller, rules
+        self._listen, self._on_change = listen, on_change
+        told = "bundle of a candidate; new after start: call ~/load_candidate"
+        text_parameter(node, "candidate_path", "", told, changeable=True)
         shadows = bool_parameter(node, "shadow", False, "let candidates infer beside the policy, and score them")
-        probation_s = number_parameter(node, "probation_s", 5.0, "how long a swap may be rolled back; 0: never")
+        told = "how long a swap may be rolled back, read at the swap; 0: never"
+        probation_s = number_parameter(node, "probation_s", 5.0, told, changeable=True)
         if not 0.0 <= probation_s < math.inf:
             raise BackendError(f"parameter probation_s must be seconds, 0 or more, got {probation_s}")
         self._commands = node.create_publisher(JointTrajectory, topics.SHADOW, qos.COMMAND)
@@ -49,23 +52,23 @@ class CandidateInterface:
         node.create_service(Trigger, "~/load_candidate", self._on_load)
         node.create_service(Trigger, "~/swap", self._on_swap)
 
-    def configure(self, rules: BundleRules) -> None:
+    def configure(self) -> None:
         """Load the candidate that the parameters name, if any. Raises as a policy's loading does."""
         path = self._path()
         if path:
-            candidate = self._make(path, rules)
+            candidate = self._make(path)
             self.standby.adopt(candidate)
             self._changed(f"candidate {candidate.pilot.name} is ready; {candidate.line}", False)
 
-    def _make(self, path: str, rules: BundleRules) -> Candidate:
-        return rules.candidate(path, self._controller.robot, self._controller.config)
+    def _make(self, path: str) -> Candidate:
+        return self._rules.candidate(path, self._controller.robot, self._controller.config)
 
     def _on_load(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        path, rules = self._path(), BundleRules.of(self._node)
+        path = self._path()
         try:
             if not path:
                 raise ControllerError("cannot load a candidate: parameter candidate_path is empty")
-            self.standby.load(lambda: self._make(path, rules))
+            self.standby.load(lambda: self._make(path))
             self._on_change(f"loading candidate {path}", False)
             response.success, response.message = True, f"loading {path}; ~/status says what becomes of it"
         except ControllerError as error:
@@ -73,9 +76,9 @@ class CandidateInterface:
         return response
 
     def _on_swap(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        probation_s = self._node.get_parameter("probation_s").value
+        probation_s = self._node.get_parameter_or("probation_s").value
         try:
-            # Set while the node runs, it may be anything.
+            # Set while the node runs, it may be anything, or gone.
             if not isinstance(probation_s, int | float) or not 0.0 <= probation_s < math.inf:
                 raise ControllerError(f"cannot swap: probation_s must be seconds, 0 or more, got {probation_s!r}")
             name = self.standby.swap(1e3 * probation_s)

@@ -92,7 +92,7 @@ def from_message(topic: str, message: Any) -> Sample:
         case JointState():
             return _joint_sample(message)
         case JointTrajectory():
-            return _command_sample(message)
+            return command_sample(message)
         case PoseStamped():
             return _pose_sample(_element_of(topic, "objects"), message)
         case CompressedImage():
@@ -171,7 +171,8 @@ def _trajectory(sample: CommandSample) -> JointTrajectory:
     return JointTrajectory(header=header, joint_names=list(sample.names), points=points)
 
 
-def _command_sample(message: JointTrajectory) -> CommandSample:
+def command_sample(message: JointTrajectory) -> CommandSample:
+    """The command in a JointTrajectory. Raises SpecError."""
     names = tuple(message.joint_names)
     rows = [np.array(point.positions, dtype=np.float64) for point in message.points]
     if any(row.shape != (len(names),) for row in rows):

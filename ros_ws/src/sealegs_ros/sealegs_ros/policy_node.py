@@ -28,7 +28,7 @@ from sealegs_deploy.states import State, Transition
 from sealegs_ros import conversions, qos
 from sealegs_ros.candidate import CandidateInterface
 from sealegs_ros.inputs import Inputs
-from sealegs_ros.loading import BundleRules, controller_config, declare_rules
+from sealegs_ros.loading import controller_config, declare_rules
 from sealegs_ros.policy_operator import OperatorInterface
 from sealegs_ros.runtime import bool_parameter, run_node, steady_timer, text_parameter
 
@@ -47,7 +47,9 @@ class PolicyNode(LifecycleNode):
         self._sent = 0
         self.controller = Controller(self._robot, controller_config(self))
         self._operator = OperatorInterface(self, self.controller, self._may_arm, self._now_ns)
-        self._candidate = CandidateInterface(self, self.controller, self._inputs.listen, self._operator.say)
+        self._candidate = CandidateInterface(
+            self, self.controller, self._rules, self._inputs.listen, self._operator.say
+        )
         self._standby = self._candidate.standby
         self.controller.on_transition = self._on_transition
         self._operator.candidate = self._standby.status
@@ -60,8 +62,8 @@ class PolicyNode(LifecycleNode):
 
     def _declare(self) -> None:
         self._robot = load_robot(text_parameter(self, "robot", "so101", "shipped robot profile, or a path to one"))
-        text_parameter(self, "policy_path", "", "bundle: a folder or a .zip")
-        declare_rules(self)
+        text_parameter(self, "policy_path", "", "bundle: a folder or a .zip; read at configure", changeable=True)
+        self._rules = declare_rules(self)
         self._autostart = bool_parameter(self, "autostart", False, "configure and activate at once, or end; not arm")
         self._timing_path = text_parameter(self, "timing_path", "", "write timing.json here at shutdown")
         if self._timing_path and not Path(self._timing_path).parent.is_dir():
@@ -78,7 +80,7 @@ class PolicyNode(LifecycleNode):
 
     def on_configure(self, state: Any) -> TransitionCallbackReturn:
         """Load the bundle, verify it, and listen to the streams that it needs."""
-        path, rules = str(self.get_parameter("policy_path").value), BundleRules.of(self)
+        path, rules = str(self.get_parameter("policy_path").value), self._rules
         try:
             if not path:
                 raise ControllerError("parameter policy_path is empty: give a bundle (policy_path:=FOLDER or FILE.zip)")
@@ -86,7 +88,7 @@ class PolicyNode(LifecycleNode):
             with rules.remembering(bundle):
                 choice = self.controller.configure(bundle, rules.provider, self._now_ns(), rules.provider_strict)
             self._inputs.listen(bundle.manifest.observation)
-            self._candidate.configure(rules)
+            self._candidate.configure()
         except (SealegsError, OSError) as error:
             self._forget_policy()
             self._operator.refuse(f"not configured: {' '.join(str(error).split())}")

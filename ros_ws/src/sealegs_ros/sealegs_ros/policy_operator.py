@@ -8,8 +8,8 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
-from std_msgs.msg import Bool, String
-from std_srvs.srv import SetBool, Trigger
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
 
 from sealegs_contract import topics
 from sealegs_contract.errors import ControllerError
@@ -18,9 +18,9 @@ from sealegs_deploy.states import State, Transition
 from sealegs_deploy.timing import RECENT, flat
 from sealegs_ros import conversions, qos, scheduling
 from sealegs_ros.conversions import ERROR, OK, WARN
+from sealegs_ros.e_stop import SERVICE, EmergencyStop
 
 LEVELS = {State.ACTIVE: OK, State.DISARMED: OK, State.UNCONFIGURED: WARN, State.HOLD: WARN, State.FAULT: ERROR}
-SERVICE, TOPIC = "service", "topic"
 
 
 class OperatorInterface:
@@ -50,10 +50,7 @@ class OperatorInterface:
         }
         for name, action in actions.items():
             node.create_service(Trigger, f"~/{name}", self._service(action))
-        node.create_service(SetBool, "~/e_stop", self._on_e_stop)
-        # The first hears a press from before this node began, the second also who does not latch. Twice is no harm.
-        for profile in (qos.E_STOP, qos.STREAM):
-            node.create_subscription(Bool, topics.E_STOP, self._on_e_stop_topic, profile)
+        self._e_stop = EmergencyStop(node, self._press, self._after_e_stop)
         node.create_subscription(String, topics.ROBOT_STATUS, self._on_robot_status, qos.LATCHED)
         self.publish()
 
@@ -94,6 +91,8 @@ class OperatorInterface:
         candidate = flat({"candidate": self.candidate()})
         values = {**controller.status(), **candidate, **self._timing, **self.values(), **scheduling.texts()}
         level, text = LEVELS[controller.state], str(controller.state)
+        if shared := self._e_stop.shared():
+            level, text = max(level, WARN), f"{text}; {shared}"
         status = conversions.diagnostic_status(name, level, text, values, controller.robot.name)
         self._diagnostics.publish(conversions.diagnostic_array(self._now_ns(), [status]))
 
@@ -125,16 +124,10 @@ class OperatorInterface:
 
         return on_request
 
-    def _on_e_stop(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        self._press(bool(request.data), SERVICE)
-        still = (
-            f", still pressed by the {', '.join(sorted(self._pressed))}" if self._pressed and not request.data else ""
-        )
-        response.success, response.message = True, f"{self._controller.state}: {self._controller.reason}{still}"
-        return response
-
-    def _on_e_stop_topic(self, message: Bool) -> None:
-        self._press(bool(message.data), TOPIC)
+    def _after_e_stop(self) -> str:
+        others = ", ".join(sorted(self._pressed - {SERVICE}))
+        still = f", still pressed ({others})" if others and SERVICE not in self._pressed else ""
+        return f"{self._controller.state}: {self._controller.reason}{still}"
 
     def _press(self, pressed: bool, source: str) -> None:
         """It is pressed while any source says so: releasing one does not undo another."""

@@ -50,11 +50,13 @@ class RecorderNode(Node):
         super().__init__("recorder_node")
         self._robot = load_robot(text_parameter(self, "robot", "so101", "shipped robot profile, or a path to one"))
         self._bag_dir = Path(text_parameter(self, "bag_dir", "bags", "folder that receives one bag per episode"))
-        text_parameter(self, "task", "drawer", "name of the task, for the bag's metadata")
-        text_parameter(self, "operator", "", "who or what drives, for the bag's metadata")
-        text_parameter(self, "policy", "", "policy that drives, for the bag's metadata")
-        text_parameter(self, "origin", "", "sim or real; empty: sim when use_sim_time is set")
-        integer_parameter(self, "seed", -1, "seed of the episode, for the bag's metadata; negative: none")
+        text_parameter(self, "task", "drawer", "name of the task, for the bag's metadata", changeable=True)
+        text_parameter(self, "operator", "", "who or what drives, for the bag's metadata", changeable=True)
+        text_parameter(self, "policy", "", "policy that drives, for the bag's metadata", changeable=True)
+        text_parameter(self, "origin", "", "sim or real; empty: sim when use_sim_time is set", changeable=True)
+        integer_parameter(
+            self, "seed", -1, "seed of the episode, for the bag's metadata; negative: none", changeable=True
+        )
         _writable(self._bag_dir)
         self._writer = EpisodeWriter()
         self._announced = 0

@@ -2,7 +2,8 @@
 
 Limits and watchdog come from the local robot profile. Every tick sends a command: the newest valid one, or HOLD, which
 decelerates within the limits and then keeps the measured pose. Only a simulated start is sent nothing before its
-first command: it stands as it was drawn, so that an episode begins as it does in process.
+first command: it stands as it was drawn, so that an episode begins as it does in process. A measured joint that goes
+out past its limits latches FAULT.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from sealegs_contract.backend import RobotBackend
 from sealegs_contract.cameras import cameras_due
 from sealegs_contract.errors import BackendError
 from sealegs_contract.guard import Guard, GuardStep, JointLimits
+from sealegs_contract.limits import LimitWatch
 from sealegs_contract.sample import CommandSample, FloatArray, ImageSample, JointSample, PoseSample
 from sealegs_deploy.measured_hold import MeasuredHold
 from sealegs_deploy.timing import Durations
-from sealegs_ros.command_gate import REFUSALS, CommandGate
+from sealegs_ros.command_gate import REFUSALS, CommandGate, watchdog_ns
 from sealegs_ros.pacing import Pacer
 from sealegs_ros.robot_state import QUIET_NS, FaultLatch, RobotState
 
@@ -48,11 +50,9 @@ class RobotLoop:
         robot = backend.profile
         self.backend = backend
         self.robot = robot
-        # A simulation slower than real time sees its commands more rarely on the wall clock.
-        stretch = max(1.0, 1.0 / real_time_factor)
-        timeout_ns = round(robot.watchdog.command_timeout_ms * 1e6 * stretch)
-        self.latch = FaultLatch(many_commanders, max(QUIET_NS, 2 * timeout_ns))
-        self.gate = CommandGate(robot, timeout_ns, self.latch)
+        self.latch = FaultLatch(many_commanders, max(QUIET_NS, 2 * watchdog_ns(robot, real_time_factor)))
+        self.gate = CommandGate(robot, real_time_factor, self.latch)
+        self._limits = LimitWatch(robot)
         self.guard = Guard(JointLimits.from_profile(robot), robot.control_period_ns / 1e9)
         self._hold = MeasuredHold(self.guard)
         self.pacer = Pacer(round(robot.control_period_ns / real_time_factor))
@@ -72,12 +72,14 @@ class RobotLoop:
     def start(self) -> Observed:
         """Reach the robot and take its present pose as the first command."""
         self.backend.connect()
+        self._limits.restart()
         self.guard.reset(self.backend.read().position)
         return self._observe()
 
     def reset_fault(self, monotonic_ns: int) -> None:
         """FAULT -> HOLD by the operator; what was commanded before stays refused. Raises ControllerError."""
         self.latch.reset_fault(monotonic_ns)
+        self._limits.restart()
         self.gate.clear(self.backend.now_ns())
 
     def offer(self, command: CommandSample, monotonic_ns: int) -> str | None:
@@ -150,6 +152,7 @@ class RobotLoop:
         self.backend.reset(seed)
         self.latch.hold("new episode")
         self._hold.restart(moved=False)
+        self._limits.restart()
         self.gate.clear(self.backend.now_ns())
         self.guard.reset(self.backend.read().position)
         self.holding = True
@@ -177,4 +180,6 @@ class RobotLoop:
         due = cameras_due(self.robot, self._tick) if self.renders else ()
         joints = self.backend.read()
         self._measured = joints.position
+        if self.latch.state is not RobotState.FAULT and (passed := self._limits.check(joints.position)):
+            self.latch.fault(passed)
         return Observed(self.backend.now_ns(), tuple(self.backend.object_poses()), joints, due)

@@ -11,7 +11,6 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
@@ -25,6 +24,7 @@ from sealegs_contract.errors import BackendError, SealegsError
 from sealegs_contract.robot import load_robot
 from sealegs_ros import conversions, qos
 from sealegs_ros.backends import make_backend
+from sealegs_ros.commands import read_command
 from sealegs_ros.robot_loop import Observed, RobotLoop
 from sealegs_ros.robot_operator import RobotOperator
 from sealegs_ros.runtime import (
@@ -39,14 +39,14 @@ from sealegs_ros.runtime import (
 
 class RobotNode(Node):
     """Parameters: robot, task, seed (read at each reset; negative: the next start of the running generator), images,
-    viewer, real_time_factor, lockstep, many_commanders, timing_path.
+    viewer, real_time_factor, lockstep, many_commanders, e_stop_topics, timing_path.
     """
 
     def __init__(self) -> None:
         super().__init__("robot_node")
         robot = load_robot(text_parameter(self, "robot", "so101", "shipped robot profile, or a path to one"))
         task = text_parameter(self, "task", "drawer", "simulated task")
-        seed = integer_parameter(self, "seed", 0, "seed of the next reset; negative: goes on")
+        seed = integer_parameter(self, "seed", 0, "seed of the next reset; negative: goes on", changeable=True)
         images = bool_parameter(self, "images", True, "render and publish camera images")
         viewer = bool_parameter(self, "viewer", False, "open MuJoCo's window on the simulation")
         factor = number_parameter(self, "real_time_factor", 1.0, "simulated seconds per second")
@@ -93,20 +93,20 @@ class RobotNode(Node):
         }
         self._task = self.create_publisher(String, topics.TASK, qos.LATCHED)
         self._commands = self.create_subscription(
-            JointTrajectory, topics.JOINT_TRAJECTORY, self._on_command, qos.COMMAND
+            JointTrajectory, topics.JOINT_TRAJECTORY, self._on_command, qos.COMMAND, raw=True
         )
 
-    def _on_command(self, message: JointTrajectory) -> None:
+    def _on_command(self, message: bytes) -> None:
         received_ns = time.monotonic_ns()
         self._operator.count_commanders()
         self._loop.latch.heard(received_ns)
         try:
-            command: Any = conversions.from_message(topics.JOINT_TRAJECTORY, message)
+            command = read_command(message, len(self._loop.robot.joints))
         except SealegsError as error:
             self._operator.malformed += 1
             self.get_logger().warning(f"command ignored: {error}", throttle_duration_sec=1.0)
             return
-        reason = self._loop.offer(command, received_ns)
+        reason = self._loop.gate.refuse(command) if isinstance(command, str) else self._loop.offer(command, received_ns)
         if reason is not None:
             self.get_logger().warning(f"command ignored: {reason}", throttle_duration_sec=1.0)
         self._operator.tell()

@@ -10,19 +10,20 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from rclpy.subscription import Subscription
-from std_msgs.msg import Bool, String
-from std_srvs.srv import SetBool, Trigger
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
 
 from sealegs_contract import topics
 from sealegs_contract.errors import SealegsError
 from sealegs_ros import conversions, qos, scheduling
 from sealegs_ros.conversions import ERROR, OK, WARN
+from sealegs_ros.e_stop import EmergencyStop
 from sealegs_ros.robot_loop import RobotLoop
 from sealegs_ros.robot_state import RobotState
 
 
 class RobotOperator:
-    """~/e_stop (SetBool), ~/reset_fault, ~/reset (Trigger), e_stop (Bool); ~/status (latched JSON), /diagnostics.
+    """~/reset_fault, ~/reset (Trigger), and the emergency stop; ~/status (latched JSON), /diagnostics.
 
     `new_episode` starts one and says which; it raises BackendError where it cannot. `commands` hears all commanders.
     """
@@ -32,12 +33,9 @@ class RobotOperator:
         self.malformed = 0
         self._status = node.create_publisher(String, "~/status", qos.LATCHED)
         self._diagnostics = node.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, qos.STREAM)
-        node.create_service(SetBool, "~/e_stop", self._on_e_stop)
         node.create_service(Trigger, "~/reset_fault", self._service(self._reset_fault))
         node.create_service(Trigger, "~/reset", self._service(new_episode))
-        # The first hears a press from before this node began, the second also who does not latch. Twice is no harm.
-        for profile in (qos.E_STOP, qos.STREAM):
-            node.create_subscription(Bool, topics.E_STOP, self._on_e_stop_topic, profile)
+        self._e_stop = EmergencyStop(node, self._press, lambda: f"{self._latch.state}: {self._latch.reason}")
         self._publish_status()
 
     def count_commanders(self) -> None:
@@ -77,9 +75,9 @@ class RobotOperator:
         if latch.commanders > 1:
             what = "holding until only one does" if latch.contested else "the newest command is followed"
             return ERROR, f"{latch.commanders} publishers of {topics.JOINT_TRAJECTORY}: {what}"
-        if self._loop.gate.refused or self.malformed:
-            return WARN, f"{text}; some commands were refused"
-        return OK, text
+        refused = "some commands were refused" if self._loop.gate.refused or self.malformed else ""
+        warnings = [warning for warning in (self._e_stop.shared(), refused) if warning]
+        return (WARN, "; ".join([text, *warnings])) if warnings else (OK, text)
 
     def _publish_status(self) -> None:
         self._status.publish(String(data=json.dumps(self._latch.status())))
@@ -99,14 +97,6 @@ class RobotOperator:
             return response
 
         return on_request
-
-    def _on_e_stop(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        self._press(bool(request.data), "service")
-        response.success, response.message = True, f"{self._latch.state}: {self._latch.reason}"
-        return response
-
-    def _on_e_stop_topic(self, message: Bool) -> None:
-        self._press(bool(message.data), "topic")
 
     def _press(self, pressed: bool, source: str) -> None:
         self._latch.e_stop(pressed, source)

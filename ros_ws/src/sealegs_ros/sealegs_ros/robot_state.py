@@ -1,7 +1,7 @@
 """FaultLatch: whether the robot node may follow commands. Pure; time comes in as integers of the monotonic clock.
 
-    HOLD <--commands stop, or come--> ACTIVE;  ACTIVE --second commander--> FAULT;  any --emergency stop--> FAULT
-    FAULT --reset_fault--> HOLD
+    HOLD <--commands stop, or come--> ACTIVE;  ACTIVE --second commander--> FAULT
+    any --emergency stop, limit passed--> FAULT;  FAULT --reset_fault--> HOLD
 
 Only an operator's call ends FAULT. While nobody is followed, a second commander latches nothing, but neither is
 followed: the middleware remembers a killed commander for 20 s, and its successor may wait for that.
@@ -79,6 +79,11 @@ class FaultLatch:
         """No command is followed any more."""
         if self.state is RobotState.ACTIVE:
             self._go(RobotState.HOLD, reason)
+
+    def fault(self, reason: str) -> None:
+        """What the robot did must not go on. An earlier fault keeps its reason."""
+        if self.state is not RobotState.FAULT:
+            self._go(RobotState.FAULT, reason)
 
     def e_stop(self, pressed: bool, source: str) -> None:
         """`source` says that its emergency stop is pressed, or released; it may say so again and again."""

@@ -155,22 +155,29 @@ def steady_timer(node: Node, period_s: float, callback: Callable[[], None]) -> T
     return node.create_timer(period_s, run, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
 
-def text_parameter(node: Node, name: str, default: str, help: str = "") -> str:
+# Parameters are read at start and read-only: nobody who can call a node's services changes what guards it, or thinks
+# that they did. `changeable` is for those that are read again later.
+
+
+def text_parameter(node: Node, name: str, default: str, help: str = "", changeable: bool = False) -> str:
     """Declare a string parameter and return its value."""
-    return str(_declare(node, name, default, help))
+    return str(_declare(node, name, default, help, changeable))
 
 
-def number_parameter(node: Node, name: str, default: float, help: str = "") -> float:
-    """Declare a float parameter and return its value; an integer on the command line is accepted."""
-    value = _declare(node, name, default, help, dynamic=True)
+def number_parameter(node: Node, name: str, default: float, help: str = "", changeable: bool = False) -> float:
+    """Declare a float parameter and return its value; an integer is accepted.
+
+    One that is `changeable` may later be of any type, or gone: rclpy knows no "float or integer".
+    """
+    value = _declare(node, name, default, help, changeable, dynamic=True)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise BackendError(f"parameter {name} of {node.get_name()}: expected a number, got {value!r}")
     return float(value)
 
 
-def integer_parameter(node: Node, name: str, default: int, help: str = "") -> int:
+def integer_parameter(node: Node, name: str, default: int, help: str = "", changeable: bool = False) -> int:
     """Declare an integer parameter and return its value."""
-    return int(_declare(node, name, default, help))
+    return int(_declare(node, name, default, help, changeable))
 
 
 def bool_parameter(node: Node, name: str, default: bool, help: str = "") -> bool:
@@ -178,14 +185,19 @@ def bool_parameter(node: Node, name: str, default: bool, help: str = "") -> bool
     return bool(_declare(node, name, default, help))
 
 
-def _declare(node: Node, name: str, default: Any, help: str, dynamic: bool = False) -> Any:
+def texts_parameter(node: Node, name: str, default: list[str], help: str = "") -> list[str]:
+    """Declare a parameter that is a list of strings, and return its value."""
+    # An empty list in YAML has no type: it leaves the parameter without a value.
+    return list(_declare(node, name, default, help) or [])
+
+
+def _declare(node: Node, name: str, default: Any, help: str, changeable: bool = False, dynamic: bool = False) -> Any:
     from rcl_interfaces.msg import ParameterDescriptor
     from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 
+    described = ParameterDescriptor(description=help, read_only=not changeable, dynamic_typing=dynamic)
     try:
-        return node.declare_parameter(
-            name, default, ParameterDescriptor(description=help, dynamic_typing=dynamic)
-        ).value
+        return node.declare_parameter(name, default, described).value
     except (InvalidParameterTypeException, InvalidParameterValueException) as error:
         kind = Parameter(name, value=default).type_.name.lower()
         raise BackendError(f"parameter {name} of {node.get_name()}: expected a {kind}, {error}") from error
