@@ -15,6 +15,7 @@ ROUNDING = 2e-13  # relative to the position limits: motions end this far inside
 NEAR = 1e-15  # relative: a peak this close to its limit touches it
 NEWTON_STEPS = 3
 TIGHT = 0.05  # of J: an approach that ends this much short of its target is not improved
+SLACK = 1.0 + 1e-6  # so that rounding never makes easy what is not
 
 
 class Joint(NamedTuple):
@@ -31,9 +32,14 @@ class Joint(NamedTuple):
     rise_slope: float
     rest: float  # rest_distance(s, c) <= rest + rest_slope * max(s, 0), for s <= fastest + q
     rest_slope: float
+    calm_low: float  # rad: from here to `calm_high` no position limit can bind, if |s + c| <= fastest + q
+    calm_high: float
+    steady: float  # |s| <= steady: no velocity limit can bind
 
 
-Values = tuple[float, float, float, float, float, float, float, float, float, float, float]
+Values = tuple[
+    float, float, float, float, float, float, float, float, float, float, float, float, float, float
+]  # fmt: skip
 """A Joint, or its values as a plain tuple: Python takes that apart three times as fast."""
 
 
@@ -48,8 +54,11 @@ def joint_of(lower: float, upper: float, v: float, a: float, j: float, period_s:
     rest, rest_slope = above_convex(
         rest_distance(0.0, q, q, plateau), rest_distance(fastest + q, q, q, plateau), fastest + q
     )
+    margin = ROUNDING * size / unit
+    far = (rise + rise_slope * (fastest + q) + margin) * unit * SLACK
     return Joint(
-        lower, upper, unit, ROUNDING * size / unit, fastest, q, plateau, rise, rise_slope, rest, rest_slope
+        lower, upper, unit, margin, fastest, q, plateau, rise, rise_slope, rest, rest_slope,
+        lower + far, upper - far, (fastest - plateau) / SLACK,
     )  # fmt: skip
 
 
@@ -91,6 +100,8 @@ def brake(distance: float) -> float:
 
     n = floor((sqrt(1 + 8 d) - 1) / 2),  x = d/(n+1) + n/2.
     """
+    if distance <= 0.5:  # n = 0: a joint at full speed, mostly
+        return distance + 0.0  # -0.0 to 0.0, as below
     n = (sqrt(2.0 * distance + 0.25) - 0.5) // 1.0
     return distance / (n + 1.0) + 0.5 * n
 
@@ -106,17 +117,19 @@ def peak(s: float, c: float, q: float) -> tuple[float, float]:
     c_i = max(c - i, -q), s_i = s + c_1 + ... + c_i,  F = s + sum of s_i until s_i <= 0.  With s_i > 0 <=> i <= n:
     ramp, n < k = floor(c + q):   F = (n+1) s + c n(n+1)/2 - n(n+1)(n+2)/6
     else m = floor(s_k / q) more steps at -q:  F += m s_k - q m(m+1)/2.
+    n = floor(c - 1/2 + sqrt((c - 1/2)^2 + 2s)), which is k or more if 2s >= (q + 1/2)^2.
     F is convex and piecewise linear; dF/dc counts s = (last s) + c.
     """
-    b = c - 0.5
-    inside = b * b + 2.0 * s
-    n = (b + sqrt(inside)) // 1.0 if inside > 0.0 else -1.0
-    if n < 0.0:
-        return s, 1.0
     k = (c + q) // 1.0
-    if n < k:
-        n1 = n + 1.0
-        return n1 * (s + n * (0.5 * c - (n + 2.0) / 6.0)), 0.5 * n1 * (n + 2.0)
+    if 2.0 * s < (q + 1.0) * (q + 1.0):  # beyond (q + 1/2)^2, for rounding
+        b = c - 0.5
+        inside = b * b + 2.0 * s
+        n = (b + sqrt(inside)) // 1.0 if inside > 0.0 else -1.0
+        if n < 0.0:
+            return s, 1.0
+        if n < k:
+            n1 = n + 1.0
+            return n1 * (s + n * (0.5 * c - (n + 2.0) / 6.0)), 0.5 * n1 * (n + 2.0)
     last = s + k * (c - 0.5 * (k + 1.0))
     m = (last / q) // 1.0
     k1 = k + 1.0
@@ -149,20 +162,21 @@ def rest_distance(s: float, c: float, q: float, plateau: float) -> float:
 
     Its law is c' = max(c - 1, -q, -brake(s)): a ramp, a plateau, a tail that ends with c = 0 as s = 0.
     With p = 1 - c and a = floor(p): after k ramp steps s_k = s + k c - k(k+1)/2, and the tail starts as soon as
-    s_k < ramp_sum(1 - c_k)   <=>   k^2 + 2pk + (a+1)(p - a/2) - s > 0.
+    s_k < ramp_sum(1 - c_k)   <=>   k^2 + 2pk + (a+1)(p - a/2) - s > 0,   never on the ramp if s >= q^2 + 1/4.
     Plateau: m = ceil((s_k - plateau) / q).  Tail: x = brake(s), n = floor(x), sum of j (x - j) = n(n+1)(3x - 2n - 1)/6.
     """
-    p = 1.0 - c
-    a = p // 1.0
-    inside = p * p - (a + 1.0) * (p - 0.5 * a) + s
-    k = (sqrt(inside) - p) // 1.0 + 1.0 if inside > 0.0 else 0.0
-    if k < -a:
-        k = -a
-    if k < 0.0:
-        k = 0.0
-    most = (c + q) // 1.0
-    if k > most:
-        k = most
+    k = (c + q) // 1.0
+    if s < q * q + 1.0:  # beyond q^2 + 1/4, for rounding
+        p = 1.0 - c
+        a = p // 1.0
+        inside = p * p - (a + 1.0) * (p - 0.5 * a) + s
+        tail = (sqrt(inside) - p) // 1.0 + 1.0 if inside > 0.0 else 0.0
+        if tail < -a:
+            tail = -a
+        if tail < 0.0:
+            tail = 0.0
+        if tail < k:
+            k = tail
     d = s
     if k != 0.0:
         d += k * (s + (k + 1.0) * (0.5 * c - (k + 2.0) / 6.0))
@@ -178,12 +192,20 @@ def rest_distance(s: float, c: float, q: float, plateau: float) -> float:
     return d + n * (0.5 * s - (n + 1.0) * (n + 2.0) / 12.0)
 
 
+def full_brake(s: float, q: float) -> float:
+    """s^2 / 2q + s/2 <= s + (s-q) + (s-2q) + ... over its positive terms: no joint rests within less."""
+    return 0.5 * s * (s / q + 1.0)
+
+
 def approach(e: float, r: float, low: float, high: float, joint: Values) -> float:
     """The largest c' in [low, high] from which the joint can rest within e >= 0, or nearly so; r is its step now.
 
     Never below -brake(r), which would turn back. Chords of the convex rest_distance - e end on its safe side.
     """
-    _, _, _, _, fastest, q, plateau, _, _, rest, rest_slope = joint
+    _, _, _, _, fastest, q, plateau, _, _, rest, rest_slope, _, _, _ = joint
+    s_high = r + high
+    if e >= rest and s_high <= fastest and e >= rest + rest_slope * s_high and r + low <= e:  # far away
+        return high
     if r > 0.0:
         if r <= plateau + 1.0:  # else -brake(r) < -q
             least = -brake(r)
@@ -191,22 +213,21 @@ def approach(e: float, r: float, low: float, high: float, joint: Values) -> floa
                 low = least
         if low >= high:
             return high
-    if r + low > e:
+    s_low = r + low
+    if s_low > e or (s_low > 0.0 and full_brake(s_low, q) > e * SLACK and low <= high):  # too late, whatever it does
         return low
-    if e >= rest and r + high <= fastest and e >= rest + rest_slope * (r + high):
-        return high
     if r > 0.0 and low + high < 0.0:  # braking: most likely the lowest
-        g_low = rest_distance(r + low, low, q, plateau) - e
+        g_low = rest_distance(s_low, low, q, plateau) - e
         if g_low >= -TIGHT:
             return low
-        g_high = rest_distance(r + high, high, q, plateau) - e
+        g_high = rest_distance(s_high, high, q, plateau) - e
         if g_high <= 0.0:
             return high
     else:
-        g_high = rest_distance(r + high, high, q, plateau) - e
+        g_high = rest_distance(s_high, high, q, plateau) - e
         if g_high <= 0.0:
             return high
-        g_low = rest_distance(r + low, low, q, plateau) - e
+        g_low = rest_distance(s_low, low, q, plateau) - e
         if g_low >= -TIGHT:
             return low
     c = low - g_low * ((high - low) / (g_high - g_low))

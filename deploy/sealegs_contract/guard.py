@@ -23,6 +23,7 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 UNARMED = "the guard has no pose yet: call reset(measured_position) first"
+FINITE, NOT_FINITE = np.broadcast_to(True, ()), np.broadcast_to(False, ())  # read-only: every step shares them
 SAME_RAD = 1e-9  # a command this close to its target counts as unchanged
 
 
@@ -58,7 +59,6 @@ class GuardStep(NamedTuple):
     """One guarded command. Arrays are (..., J); `finite` is (...). `limited` marks joints whose target was changed."""
 
     position: FloatArray
-    velocity: FloatArray
     limited: BoolArray
     finite: BoolArray
 
@@ -157,7 +157,7 @@ class Guard:
         if not self._batch:
             return self._to_rest(finite=True)
         step = self._many(np.zeros(self._shape), np.zeros(self._batch, dtype=bool))
-        return GuardStep(step.position, step.velocity, step.limited, ~step.finite)
+        return step._replace(finite=~step.finite)
 
     def _to_rest(self, finite: bool) -> GuardStep:
         if not self._rows:
@@ -167,18 +167,17 @@ class Guard:
         return self._step([True] * len(self._joints), finite)
 
     def _step(self, limited: list[bool], finite: bool) -> GuardStep:
-        x, step = self._rows[:2]
-        return GuardStep(np.array(x), np.array(step) / self.period_s, np.array(limited), np.asarray(finite))
+        return GuardStep(np.array(self._rows[0]), np.array(limited, dtype=bool), FINITE if finite else NOT_FINITE)
 
     def _many(self, target: FloatArray, moves: BoolArray) -> GuardStep:
         if self._history is None:
             raise SpecError(UNARMED)
         self._history = self._law.advance(self._history, target, moves)
-        position, step = self._history[:2].copy()
+        position = self._history[0].copy()
         limited = ~(np.abs(position - target) <= SAME_RAD)
         if not moves.all():
             limited |= ~moves[:, None]
-        return GuardStep(position, step / self.period_s, limited, moves)
+        return GuardStep(position, limited, moves)
 
 
 def advance(
@@ -186,14 +185,14 @@ def advance(
 ) -> list[bool]:
     """The next command of one robot, written over its history `rows`; which joints do not get their target.
 
-    `kept` (J,): the target for which a joint that rested stayed where it is. It does so again for the same target: the
-    law need not be asked, which is a function of history and target alone.
+    `kept` (J,): the target for which a joint stayed where it is, and its history as it was. It does so again for the
+    same target: the law need not be asked, which is a function of history and target alone.
     """
     x, step, change, before = rows
     limited = []
     most, least = SAME_RAD, -SAME_RAD
     for i, (joint, p, was, had, last, target) in enumerate(zip(joints, *rows, targets, strict=True)):
-        lower, upper, _, _, _, _, _, _, _, _, _ = joint
+        lower, upper = joint[0], joint[1]
         wanted = lower if target < lower else upper if target > upper else target
         if kept[i] == wanted == last:
             missed = p - target
@@ -201,7 +200,7 @@ def advance(
             step[i], change[i] = s, c = next_step(p, was, had, wanted, last, joint, relative)
             x[i] = reached = p + s
             before[i], missed = wanted, reached - target
-            kept[i] = wanted if s == 0.0 and was == had == c == 0.0 and wanted == last else None
+            kept[i] = wanted if reached == p and wanted == last and s == was and c == had else None
         limited.append(missed > most or missed < least)
     return limited
 

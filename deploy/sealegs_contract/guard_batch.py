@@ -9,13 +9,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sealegs_contract.braking import Joint
+from sealegs_contract.braking import SLACK, Joint
 from sealegs_contract.guard_joint import TRACK, next_step, stop_step
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
-
-SLACK = 1.0 + 1e-6  # so that rounding never makes easy what `guard_joint` does not find easy
 
 
 class BatchLaw:

@@ -10,14 +10,14 @@ Units as in `braking`; docs/concepts/guard.md has the proof. `guard_batch` has t
 
 from __future__ import annotations
 
-from sealegs_contract.braking import Values, approach, largest_change, toward
+from sealegs_contract.braking import Values, approach, brake, largest_change, toward
 
 TRACK = 0.25  # of J: a joint this close to its moving target, and to what would reach it, follows it
 
 
 def change_range(x: float, s: float, c: float, joint: Values) -> tuple[float, float]:
     """The changes within jerk, acceleration and velocity limits. Outside the position limits only inward speeds."""
-    lower, upper, _, _, fastest, q, plateau, _, _, _, _ = joint
+    lower, upper, _, _, fastest, q, plateau, _, _, _, _, _, _, _ = joint
     low, high = c - 1.0, c + 1.0
     if low <= -q:
         low = -q
@@ -25,58 +25,65 @@ def change_range(x: float, s: float, c: float, joint: Values) -> tuple[float, fl
         high = q
     up = (fastest if x <= upper else 0.0) - s
     if up < plateau:
-        most = toward(up)
+        most = brake(up) if up >= 0.0 else -brake(-up)
         high = most if low < most < high else low if most <= low else high
     down = (fastest if x >= lower else 0.0) + s
     if down < plateau:
-        least = -toward(down)
+        least = -brake(down) if down >= 0.0 else brake(-down)
         low = least if low < least < high else high if least >= high else low
     return low, high
 
 
-def wanted_change(e: float, w: float, off: float, s: float, low: float, high: float, joint: Values) -> float:
-    """Towards a target at distance e that has moved by w since the last period, when the joint was `off` it.
+def wanted_change(e: float, moved: float, off: float, s: float, low: float, high: float, joint: Values) -> float:
+    """Towards a target at distance e that has moved since the last period, when the joint was `off` it (both in rad).
 
     Reached (as nearly as the limits allow) if the joint was on it before, or can stay on it afterwards (two changes
     later). Otherwise rest at the target, in a frame that moves on as the target did.
     """
-    direct = e - s
+    _, _, unit, _, fastest, q, _, _, _, _, _, _, _, _ = joint
+    w, direct = moved / unit, e - s
     if low - TRACK <= direct <= high + TRACK:
-        after, q = w - e, joint[5]
-        if -TRACK <= off <= TRACK or (-1.0 <= after <= 1.0 and -q <= after <= q and -1.0 <= after - direct <= 1.0):
+        if -TRACK <= off / unit <= TRACK:
             return direct
-    fastest = joint[4]
-    w = w if -fastest <= w <= fastest else -fastest if w < 0.0 else fastest
+        after = w - e
+        if -1.0 <= after <= 1.0 and -q <= after <= q and -1.0 <= after - direct <= 1.0:
+            return direct
+    if not -fastest <= w <= fastest:
+        w = -fastest if w < 0.0 else fastest
     e -= w
     return approach(e, s - w, low, high, joint) if e >= 0.0 else -approach(-e, w - s, -high, -low, joint)
 
 
-def wanted_speed_change(
-    e: float, off: float, above: float, below: float, s: float, low: float, high: float, joint: Values
-) -> float:
+def wanted_speed_change(e: float, off: float, x: float, s: float, low: float, high: float, joint: Values) -> float:
     """Towards a target given relative to the last command: e is the wanted step, reached without overshoot.
+
+    `off` (rad): how far the last wanted step was missed.
 
     A limit that is pushed against is approached as a target that stands still: a change left there would throw it back.
     """
-    _, _, _, _, _, q, _, _, _, rest, rest_slope = joint
+    lower, upper, unit, _, _, q, _, _, _, rest, rest_slope, _, _, _ = joint
     direct = e - s
-    if -TRACK <= off <= TRACK and -q <= direct <= q:
+    if -q <= direct <= q and -TRACK <= off / unit <= TRACK:
         return direct
     c = direct if -1.0 <= direct <= 1.0 else toward(direct)
     c = low if c < low else high if c > high else c
     s1 = s + c
-    if s1 > 0.0 and 0.0 <= above < rest + rest_slope * s1:
-        most = approach(above, s, low, high, joint)
-        return most if most < c else c
-    if s1 < 0.0 and 0.0 <= below < rest - rest_slope * s1:
-        least = -approach(below, -s, -high, -low, joint)
-        return least if least > c else c
+    if s1 > 0.0:
+        above = (upper - x) / unit
+        if 0.0 <= above < rest + rest_slope * s1:
+            most = approach(above, s, low, high, joint)
+            return most if most < c else c
+    elif s1 < 0.0:
+        below = (x - lower) / unit
+        if 0.0 <= below < rest - rest_slope * s1:
+            least = -approach(below, -s, -high, -low, joint)
+            return least if least > c else c
     return c
 
 
 def safe_change(c: float, x: float, s: float, low: float, high: float, joint: Values) -> float:
     """`c` in [low, high], limited to what can still stop below `upper` and above `lower`."""
-    lower, upper, unit, margin, _, q, _, rise, rise_slope, _, _ = joint
+    lower, upper, unit, margin, _, q, _, rise, rise_slope, _, _, _, _, _ = joint
     c = low if c < low else high if c > high else c
     s1 = s + c
     above = (upper - x) / unit
@@ -97,9 +104,11 @@ def next_step(
     `relative` targets are given relative to the last command, so that target - x is the wanted step.
     The change is returned, not left to be told from the steps: its rounding would be felt over a whole braking.
     """
-    lower, upper, unit, _, fastest, q, plateau, rise, rise_slope, _, _ = joint
-    inside, s, last = lower <= x <= upper, step / unit, change / unit
-    if inside and fastest - s >= plateau and fastest + s >= plateau:  # only jerk and acceleration can bind
+    lower, upper, unit, _, fastest, q, _, _, _, _, _, calm_low, calm_high, steady = joint
+    s, last = step / unit, change / unit
+    calm = calm_low <= x <= calm_high
+    inside = calm or lower <= x <= upper
+    if inside and -steady <= s <= steady:  # only jerk and acceleration can bind
         low, high = last - 1.0, last + 1.0
         if low <= -q:
             low = -q
@@ -108,14 +117,13 @@ def next_step(
     else:
         low, high = change_range(x, s, last, joint)
     e = target - x
-    distance, above, below = e / unit, (upper - x) / unit, (x - lower) / unit
+    distance = e / unit
     if relative:
-        c = wanted_speed_change(distance, (x - before) / unit, above, below, s, low, high, joint)
+        c = wanted_speed_change(distance, x - before, x, s, low, high, joint)
     else:
-        c = wanted_change(distance, (target - before) / unit, (x - before) / unit, s, low, high, joint)
+        c = wanted_change(distance, target - before, x - before, s, low, high, joint)
     within = low if c < low else high if c > high else c
-    near = rise + rise_slope * abs(s + within)
-    c = within if above >= near and below >= near else safe_change(c, x, s, low, high, joint)
+    c = within if calm and -fastest - q <= s + within <= fastest + q else safe_change(c, x, s, low, high, joint)
     change = c * unit
     step_now = e if c == distance - s else step + change
     return (step_now, change) if inside else inward(x, step, step_now, change, joint)

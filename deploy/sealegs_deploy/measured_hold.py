@@ -46,7 +46,7 @@ class MeasuredHold:
             return step
         # Also false where a value is not finite.
         stays = self._near is not None and bool((np.abs(measured - self._near) <= STILL_RAD).all())
-        if step.velocity.any() or not stays:
+        if self._guard.velocity.any() or not stays:
             self._near, self._still = measured.copy(), 0
         self._still += 1
         if self._moved and self._still > self._ticks:

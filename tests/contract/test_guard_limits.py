@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sealegs.faults.guard import oracle as guard_oracle
 from sealegs.faults.guard.fuzz import fuzz
 from sealegs_contract import guard_joint
-from sealegs_contract.braking import brake, peak, rest_distance
+from sealegs_contract.braking import brake, full_brake, peak, rest_distance
 from sealegs_contract.guard import Guard, JointLimits
 
 
@@ -45,6 +45,7 @@ def test_peak_and_rest_distance_are_what_stepping_gives(q: float) -> None:
             far += step
         plateau = (q // 1.0 + 1.0) * (q - 0.5 * (q // 1.0))
         assert rest_distance(s, c, q, plateau) == pytest.approx(far, abs=1e-9)
+        assert full_brake(s, q) <= far + 1e-9
 
 
 @settings(max_examples=150, deadline=None)
