@@ -98,7 +98,8 @@ def summarise(rows: Sequence[Row], options: BenchOptions) -> Summary:
 def _claims(fault: Fault, row: Row) -> list[Claim]:
     failures, trials = int(row["failures"]), int(row["trials"])
     bound = Interval(0.0, failure_bound(failures, trials))
-    found = [Claim(f"{fault.title}: trials in which it did not {fault.required}", failures / trials, "== 0", bound)]
+    about = f"{fault.title}: trials without what is required ({fault.required})"
+    found = [Claim(about, failures / trials, "== 0", bound)]
     if fault.target:
         largest = max(row["values"]) if row["values"] else None
         found.append(Claim(f"{fault.title}: {fault.figure}, the largest of {trials}", largest, fault.target))
