@@ -23,6 +23,7 @@ from sealegs_contract.robot import RobotProfile
 from sealegs_contract.sample import CommandSample, FloatArray, Sample
 from sealegs_deploy.bundle import VerifiedBundle
 from sealegs_deploy.flight import Flight
+from sealegs_deploy.followed import Followed
 from sealegs_deploy.manifest import Manifest
 from sealegs_deploy.pilot import Pilot, pilot_of
 from sealegs_deploy.player import Policy
@@ -55,6 +56,7 @@ class Controller:
         self.on_transition = on_transition
         self._host_ns = host_ns
         self._period_ns = robot.control_period_ns
+        self.followed = Followed(self.config.unfollowed_timeout_ms, host_ns)
 
     # Configuration
 
@@ -97,7 +99,8 @@ class Controller:
 
         For the first `probation_ms` of commands, what would have it HOLD or FAULT puts the former pilot in charge
         again: at once, and still ACTIVE, where the pilot itself is the cause.
-        Raises ControllerError in UNCONFIGURED and FAULT, on an earlier swap's probation, and without fresh streams.
+        Raises ControllerError in UNCONFIGURED and FAULT, on an earlier swap's probation, and, unless DISARMED, without
+        fresh streams and far from the training data of `pilot`.
         """
         flight = self._configured()
         if self.state is State.FAULT:
@@ -105,7 +108,7 @@ class Controller:
         if flight.replaced is not None:
             raise ControllerError(f"cannot swap: {flight.pilot.name} is still on probation")
         _, problem = pilot.streams.observe(now_ns)
-        if problem and self.state is State.ACTIVE:
+        if (problem := problem or pilot.far()) and self.state is not State.DISARMED:
             raise ControllerError(f"cannot swap to {pilot.name}: {problem}")
         flight.swap(pilot, round(probation_ms * NS_PER_MS / self._period_ns), now_ns)
 
@@ -122,6 +125,7 @@ class Controller:
         if problem := problem or flight.pilot.far():
             raise ControllerError(f"cannot arm: {problem}")
         flight.begin()
+        self.followed.begin()
         self._go(State.ACTIVE, "armed by the operator", now_ns)
 
     def disarm(self, now_ns: int) -> None:
@@ -139,6 +143,7 @@ class Controller:
         if problem := flight.pilot.streams.unsteady(now_ns, self.config.resume_fresh_ms):
             raise ControllerError(f"cannot resume: {problem}")
         flight.resume()
+        self.followed.begin()
         self._go(State.ACTIVE, "resumed by the operator", now_ns)
 
     def reset_fault(self, now_ns: int) -> None:
@@ -187,13 +192,17 @@ class Controller:
         if observation is not None and (passed := self._flight.limit_passed()):
             self.fault(passed, now_ns)
             return None
+        fresh = not problem
         if self.state is State.ACTIVE:
+            if observation is not None and (unfollowed := self.followed.problem()):
+                self._flight.stand()
+                problem = problem or unfollowed
             command = problem if observation is None else self._flight.act(observation, problem, now_ns)
             if not isinstance(command, str):
                 return command
             self._go(State.HOLD, command, now_ns)
         # A policy that took long leaves less of the horizon that its robot's clock began at `now_ns`.
-        return self._hold(self._flight, not problem, now_ns + self._host_ns() - began_ns)
+        return self._hold(self._flight, fresh, now_ns + self._host_ns() - began_ns)
 
     def sent(self) -> None:
         """The last command is on its way: completes the command latency."""

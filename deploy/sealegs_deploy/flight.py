@@ -53,6 +53,10 @@ class Flight:
         self.limit_passed()  # the start pose, wherever it is, is allowed
         self._commander.begin(self.pilot.measured(), self.pilot.streams.joint_stamp_ns)
 
+    def stand(self) -> None:
+        """The robot has not followed: commands go on from where it is, not from where they led."""
+        self._commander.begin(self.pilot.measured(), self.pilot.streams.joint_stamp_ns)
+
     def resume(self) -> None:
         """After a hold: what was seen before it is forgotten, the commands go on."""
         self.pilot.forget()

@@ -38,6 +38,7 @@ class ControllerConfig(FrozenModel):
     resume_fresh_ms: how long all streams must have been fresh before HOLD may be resumed.
     silence_timeout_ms: host time without a joint sample that ends ACTIVE, should robot time itself stand still.
     communication_timeout_ms: host time without a newer joint sample after which HOLD becomes FAULT.
+    unfollowed_timeout_ms: host time for which the robot node may follow no command before ACTIVE ends; see followed.py.
     candidates: actions among which the bundle's scorer chooses (best-of-N); 1 is the policy alone.
     arm_anywhere: arm also where the arm stands far from the bundle's training data; see near.py.
     """
@@ -46,5 +47,6 @@ class ControllerConfig(FrozenModel):
     resume_fresh_ms: Positive = 1000.0
     silence_timeout_ms: Positive = 500.0
     communication_timeout_ms: Positive = 1000.0
+    unfollowed_timeout_ms: Positive = 500.0
     candidates: Annotated[int, Field(ge=1, le=256)] = 1
     arm_anywhere: bool = False

@@ -14,7 +14,7 @@ from sealegs_contract.temporal import TemporalSpec
 from sealegs_deploy.controller import Controller
 from sealegs_deploy.manifest import InputStatistics
 from sealegs_deploy.near import far_joints, trained_interval
-from sealegs_deploy.pilot import check_times
+from sealegs_deploy.pilot import Pilot, check_times
 from sealegs_deploy.states import ControllerConfig, State
 
 if TYPE_CHECKING:
@@ -137,3 +137,15 @@ def test_nor_for_images_longer_than_silence_is_a_fault(bundle):
     seeing = bundle.manifest.observation.model_copy(update=images)
     with pytest.raises(BundleError, match=r"observation\.image_timeout_ms 1001 ms, beyond .* 1000 ms"):
         check_times(bundle.manifest.model_copy(update={"observation": seeing}), ControllerConfig())
+
+
+def test_a_policy_whose_data_were_elsewhere_is_not_swapped_in(bundle, robot, make_rig, clock, samples_at):
+    rig = make_rig().armed()
+    config, timing = ControllerConfig(), rig.controller.loop_timing
+    elsewhere = trained_at(bundle, robot.home_rad + 2.0, 0.05).manifest
+    pilot = Pilot(elsewhere, rig.policy, robot, config, timing, clock)
+    for sample in samples_at(rig.now, None):
+        pilot.push(sample, rig.now, None, may_restart=False)
+    with pytest.raises(ControllerError, match="cannot swap.*far from the training data"):
+        rig.controller.swap(pilot, rig.now, 100.0)
+    assert rig.controller.state is State.ACTIVE

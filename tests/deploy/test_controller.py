@@ -217,6 +217,33 @@ def test_a_hold_ends_at_the_measured_pose_of_an_arm_that_was_blocked(rig: Rig):
     np.testing.assert_allclose(rig.step().position[0, 0], rig.robot.home_rad[0] + 0.01, atol=1e-9)
 
 
+def test_a_robot_that_does_not_follow_means_hold_and_only_the_operator_goes_on(rig: Rig):
+    followed = rig.controller.followed
+    followed.say(False, "no command yet")
+    for _ in range(40):
+        rig.step()
+    rig.armed()  # since then it has half a second, 25 periods of 20 ms, however long it stood before
+    for _ in range(24):
+        assert rig.step() is not None
+    followed.say(True, "following commands")
+    for _ in range(40):
+        rig.step()
+    assert rig.controller.state is State.ACTIVE
+    followed.say(False, "no command for 100 ms")
+    states = []
+    for _ in range(30):
+        rig.step()
+        states.append(rig.controller.state)
+    assert states.index(State.HOLD) == 25
+    assert "no command for 100 ms" in rig.controller.reason
+    followed.say(True, "following commands")
+    for _ in range(80):
+        rig.step()
+    assert rig.controller.state is State.HOLD
+    rig.controller.resume(rig.now)
+    assert rig.controller.state is State.ACTIVE
+
+
 def test_fault_is_left_only_by_reset_and_leads_to_disarmed(rig: Rig):
     rig.armed()
     rig.controller.fault("second commander", rig.now)

@@ -11,6 +11,7 @@ import pytest
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters, SetParameters
+from std_msgs.msg import Bool
 from trajectory_msgs.msg import JointTrajectory
 
 from sealegs.bench.swap_rig import SwapRig, failing_bundle, other_bundle, swap_rig
@@ -142,7 +143,7 @@ def test_a_changeable_parameter_that_was_taken_away_refuses_and_the_node_goes_on
     assert rig.client.call(SetParameters, "policy_node/set_parameters", request).results[0].successful
     answer = rig.operator.call("swap")
     assert not answer.success
-    assert "probation_s must be seconds, 0 or more, got None" in answer.message
+    assert "probation_s must be seconds, 0 to 86400, got None" in answer.message
 
 
 def test_the_emergency_stop_topic_is_a_fault_that_its_release_does_not_end(rig: SwapRig):
@@ -155,6 +156,19 @@ def test_the_emergency_stop_topic_is_a_fault_that_its_release_does_not_end(rig: 
     rig.operator.publish_e_stop(False)
     rig.client.spin_until(lambda: not rig.status["emergency_stop"], what="the release")
     assert rig.operator.state == "fault"
+    rig.operator.stand_down()
+    # A panel that offers no reliability is heard too.
+    panel = rig.client.node.create_publisher(Bool, topics.E_STOP, qos.E_STOP_ANY)
+    rig.client.spin_until(lambda: panel.get_subscription_count() >= 2, what="both nodes' ears")
+
+    def says(pressed: bool) -> bool:
+        panel.publish(Bool(data=pressed))
+        return bool(rig.status["emergency_stop"]) is pressed
+
+    rig.client.spin_until(lambda: says(True), what="the press")
+    assert rig.operator.wait_for("fault")
+    rig.client.spin_until(lambda: says(False), what="the release")
+    rig.client.node.destroy_publisher(panel)
     rig.operator.stand_down()
 
 
@@ -171,3 +185,20 @@ def test_while_the_robot_node_is_in_fault_the_policy_is_and_cannot_be_armed(rig:
     assert rig.operator.e_stop(False, "robot_node").success
     assert not rig.operator.call("reset_fault").success
     rig.move()
+
+
+def test_a_policy_that_is_not_followed_holds_and_does_not_set_off_later(rig: SwapRig):
+    """As after a crash: DDS still counts the dead node, so that the robot node follows nobody, and then does again."""
+    rig.operator.stand_down()
+    rig.client.spin_until(lambda: rig.operator.robot_state == "HOLD", what="the robot node at rest")
+    rival = rig.client.node.create_publisher(JointTrajectory, topics.JOINT_TRAJECTORY, qos.COMMAND)
+    rig.client.spin_until(lambda: rig.operator.values("robot_node").get("commanders") == "2", what="both commanders")
+    rig.operator.arm()
+    assert "the robot has followed no command" in rig.operator.wait_for("hold")["reason"]
+    rig.watch.forget()
+    since = time.monotonic()
+    rig.client.node.destroy_publisher(rival)
+    rig.client.spin_for(1.5)
+    assert rig.operator.state == "hold"
+    # It sags by its servos' rest error as the hold takes the measured pose; the motion would be of 0.8 rad.
+    assert rig.watch.travel(since) < 0.15

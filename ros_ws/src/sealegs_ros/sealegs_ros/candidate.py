@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +20,8 @@ from sealegs_deploy.standby import Candidate, Reports, Standby
 from sealegs_ros import conversions, qos
 from sealegs_ros.loading import BundleRules
 from sealegs_ros.runtime import bool_parameter, number_parameter, text_parameter
+
+LONGEST_S = 86_400  # of a probation
 
 
 class CandidateInterface:
@@ -44,8 +45,8 @@ class CandidateInterface:
         shadows = bool_parameter(node, "shadow", False, "let candidates infer beside the policy, and score them")
         told = "how long a swap may be rolled back, read at the swap; 0: never"
         probation_s = number_parameter(node, "probation_s", 5.0, told, changeable=True)
-        if not 0.0 <= probation_s < math.inf:
-            raise BackendError(f"parameter probation_s must be seconds, 0 or more, got {probation_s}")
+        if not 0.0 <= probation_s <= LONGEST_S:
+            raise BackendError(f"parameter probation_s must be seconds, 0 to {LONGEST_S}, got {probation_s}")
         self._commands = node.create_publisher(JointTrajectory, topics.SHADOW, qos.COMMAND)
         self._scores = node.create_publisher(String, "~/shadow", qos.LATCHED)
         self.standby = Standby(controller, Reports(self._command, self._score, self._changed), shadows)
@@ -79,8 +80,10 @@ class CandidateInterface:
         probation_s = self._node.get_parameter_or("probation_s").value
         try:
             # Set while the node runs, it may be anything, or gone.
-            if not isinstance(probation_s, int | float) or not 0.0 <= probation_s < math.inf:
-                raise ControllerError(f"cannot swap: probation_s must be seconds, 0 or more, got {probation_s!r}")
+            if not isinstance(probation_s, int | float) or not 0.0 <= probation_s <= LONGEST_S:
+                raise ControllerError(
+                    f"cannot swap: probation_s must be seconds, 0 to {LONGEST_S}, got {probation_s!r}"
+                )
             name = self.standby.swap(1e3 * probation_s)
             response.success, response.message = True, f"swapping to {name} after the next command; see ~/status"
         except ControllerError as error:

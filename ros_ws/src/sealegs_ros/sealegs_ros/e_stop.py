@@ -48,9 +48,11 @@ class EmergencyStop:
         def on_message(message: Bool) -> None:
             self._press(bool(message.data), f"topic {name}")
 
-        # The first hears a press from before this node began, the second also who does not latch. Twice is no harm.
-        node.create_subscription(Bool, name, on_message, qos.E_STOP)
-        return node.create_subscription(Bool, name, on_message, qos.STREAM)
+        # The first hears a press from before this node began, the second also who does not latch, the last whoever
+        # offers no reliability. Hearing a press thrice is no harm.
+        for profile in (qos.E_STOP, qos.STREAM):
+            node.create_subscription(Bool, name, on_message, profile)
+        return node.create_subscription(Bool, name, on_message, qos.E_STOP_ANY)
 
     def _on_service(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._press(bool(request.data), SERVICE)

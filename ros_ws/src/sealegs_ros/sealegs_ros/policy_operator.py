@@ -150,6 +150,7 @@ class OperatorInterface:
                 throttle_duration_sec=1.0,
             )
             return
+        self._controller.followed.say(state.upper() == State.ACTIVE.upper(), reason)
         self._robot_fault = f"robot node: {reason}" if state.upper() == State.FAULT.upper() else ""
         if self._robot_fault:
             self._controller.fault(self._robot_fault, self._now_ns())

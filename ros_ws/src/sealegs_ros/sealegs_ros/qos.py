@@ -20,6 +20,7 @@ COMMAND = _reliable(10)  # joint_trajectory: the receiver keeps the newest by st
 IMAGE = _reliable(5)
 LATCHED = _reliable(1, DurabilityPolicy.TRANSIENT_LOCAL)  # task, status: late subscribers get the last value
 E_STOP = _reliable(10, DurabilityPolicy.TRANSIENT_LOCAL)  # deep enough that a press just before a release is heard
+E_STOP_ANY = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 RECORD = _reliable(200)  # the recorder: deep enough for a second of everything
 RECORD_LATCHED = _reliable(10, DurabilityPolicy.TRANSIENT_LOCAL)
 
