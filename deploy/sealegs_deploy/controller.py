@@ -1,6 +1,7 @@
 """Controller: the pure state machine between a robot's streams and its commands. It never reads a clock of its own.
 
     UNCONFIGURED --configure--> DISARMED --arm--> ACTIVE --stale, not finite, overrun--> HOLD --resume--> ACTIVE
+    ACTIVE --not followed by the robot--> HOLD
     HOLD --timeout, communication lost--> FAULT;  any --e-stop, fault, limit--> FAULT --reset_fault--> DISARMED
 
 Only an operator's call leads to ACTIVE. HOLD decelerates and keeps commanding the pose measured where the robot came to

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-NS_PER_MS = 1_000_000
+from sealegs_deploy.timing import NS_PER_MS
 
 
 class Followed:
